@@ -1,0 +1,21 @@
+"""Every error a user can cause: one class to catch, one line that says what, where and what to do.
+
+The command line prints these (and missing files) as one line and exits with status 2;
+anything else is a bug and keeps its traceback.
+"""
+
+
+class SpecDMError(ValueError):
+    """Bad input: a configuration, a file or an argument that cannot work."""
+
+
+class CheckpointError(SpecDMError):
+    """A checkpoint folder that is missing, damaged, of a newer format or unsafe."""
+
+
+class RasterError(SpecDMError):
+    """A raster that cannot be read or does not have the shape or codes it must have."""
+
+
+class SpecMismatchError(SpecDMError):
+    """Two datasets that cannot be mixed because their specs differ."""
