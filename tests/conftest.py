@@ -1,0 +1,69 @@
+"""Fixtures that every folder of tests shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from torchgeo_specdm.models import TwoStreamAutoencoder, joint_unet
+from torchgeo_specdm.pipeline import SpecDMPipeline
+from torchgeo_specdm.spec import DatasetSpec
+
+# Two threads of several test processes would fight for the same cores
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """Real data beside the checkout; tests that need it are skipped, and say so, where it is not."""
+    folder = Path(__file__).parents[2] / 'shared' / 'data'
+    if not folder.is_dir():
+        pytest.skip(f'real data is not there: {folder.name}')
+    return folder
+
+
+def tiny_spec(task: str) -> DatasetSpec:
+    """Three bands, patches of 16 px."""
+    classes = ('no change', 'change') if task == 'change' else ('water', 'forest', 'town', 'field')
+    return DatasetSpec(
+        name=f'tiny {task}',
+        task=task,
+        bands=('B02', 'B03', 'B04'),
+        classes=classes,
+        patch_size=16,
+        unit='Sentinel-2 DN (reflectance x 10000)',
+        scale=10_000.0,
+        value_range=(0.0, 10_000.0),
+        dtype='uint16',
+        wavelengths=(492.4, 559.8, 664.6),
+        gsd=10.0,
+    )
+
+
+def tiny_pipeline(spec: DatasetSpec, seed: int = 0) -> SpecDMPipeline:
+    """An untrained generator of a fraction of a megabyte."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        autoencoder = TwoStreamAutoencoder(
+            spec.task, spec.num_bands, spec.num_classes, spec.ignore_index, latent_channels=(2, 1), width=(16, 16), depth=1
+        )
+        autoencoder.set_scaling(torch.tensor(1500.0), torch.tensor(500.0))
+        denoiser = joint_unet(3, spec.patch_size // 4, widths=(32, 32), depth=1)
+    return SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(3), torch.ones(3))
+
+
+@pytest.fixture(scope='session')
+def tiny_segmentation_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder of an untrained segmentation generator."""
+    folder = tmp_path_factory.mktemp('segmentation') / 'checkpoint'
+    tiny_pipeline(tiny_spec('segmentation')).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_change_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder of an untrained change generator."""
+    folder = tmp_path_factory.mktemp('change') / 'checkpoint'
+    tiny_pipeline(tiny_spec('change')).save_pretrained(folder)
+    return folder

@@ -1,0 +1,89 @@
+"""From noise to latents: diffusers' solvers, driven by one generator per sample.
+
+A sample is a function of its own generator alone: its first noise and, for stochastic solvers, the noise of each step
+are drawn from that generator, whatever else is in the batch.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    HeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor
+from tqdm import tqdm
+
+from torchgeo_specdm.diffusion.objective import Denoiser
+from torchgeo_specdm.diffusion.schedule import NoiseSchedule
+from torchgeo_specdm.errors import SpecDMError
+
+SOLVERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    'ddpm': (DDPMScheduler, {'clip_sample': False}),
+    'ddim': (DDIMScheduler, {'clip_sample': False, 'set_alpha_to_one': True, 'timestep_spacing': 'trailing'}),
+    'dpmsolver++': (DPMSolverMultistepScheduler, {'algorithm_type': 'dpmsolver++', 'solver_order': 2}),
+    'sde-dpmsolver++': (DPMSolverMultistepScheduler, {'algorithm_type': 'sde-dpmsolver++', 'solver_order': 2}),
+    'unipc': (UniPCMultistepScheduler, {'solver_order': 2}),
+    'heun': (HeunDiscreteScheduler, {}),
+}
+# Solvers whose step draws noise
+_STOCHASTIC = frozenset({'ddpm', 'sde-dpmsolver++'})
+
+
+def make_solver(name: str, schedule: NoiseSchedule) -> Any:
+    """A fresh scheduler of diffusers.
+
+    Raises:
+        SpecDMError: There is no solver of that name.
+    """
+    if name not in SOLVERS:
+        raise SpecDMError(f'solver is {name!r}; it must be one of {", ".join(SOLVERS)}')
+    kind, settings = SOLVERS[name]
+    return kind(**schedule.to_dict(), **settings)
+
+
+@torch.no_grad()
+def solve(
+    denoiser: Denoiser,
+    shape: Sequence[int],
+    generators: Sequence[torch.Generator],
+    schedule: NoiseSchedule,
+    *,
+    solver: str = 'dpmsolver++',
+    steps: int = 20,
+    device: torch.device | str = 'cpu',
+    progress: bool = False,
+) -> Tensor:
+    """Draw normalised latents.
+
+    Args:
+        denoiser: Maps noisy latents ``(B, Z, h, w)`` and steps ``(B,)`` to the noise in them.
+        shape: ``(Z, h, w)``.
+        generators: One CPU generator per sample; B of them.
+        schedule: The forward process that the denoiser was trained on.
+        solver: A name in :data:`SOLVERS`.
+        steps: Time steps; each is one evaluation of the denoiser, two for ``heun``.
+        device: Where the denoiser is.
+        progress: Show a progress bar.
+
+    Returns:
+        ``(B, Z, h, w)`` on ``device``.
+
+    Raises:
+        SpecDMError: Unknown solver, or a number of steps outside 1 ... T.
+    """
+    if not 1 <= steps <= schedule.num_train_timesteps:
+        raise SpecDMError(f'steps is {steps}; it must be between 1 and {schedule.num_train_timesteps}')
+    scheduler = make_solver(solver, schedule)
+    scheduler.set_timesteps(steps, device=device)
+    z = torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators]).to(device)
+    z = z * scheduler.init_noise_sigma
+    noise = {'generator': list(generators)} if solver in _STOCHASTIC else {}
+    for t in tqdm(scheduler.timesteps, desc='sampling', disable=not progress, leave=False):
+        prediction = denoiser(scheduler.scale_model_input(z, t), t.expand(len(z)))
+        z = scheduler.step(prediction, t, z, **noise).prev_sample
+    return z
