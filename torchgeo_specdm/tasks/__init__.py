@@ -1,1 +1,6 @@
-""""""
+"""Lightning tasks; they see batches, never datasets."""
+
+from torchgeo_specdm.tasks.autoencoder import AutoencoderTask
+from torchgeo_specdm.tasks.latent_diffusion import LatentDiffusionTask
+
+__all__ = ['AutoencoderTask', 'LatentDiffusionTask']

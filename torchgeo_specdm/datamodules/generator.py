@@ -1,0 +1,201 @@
+"""What the training of a generator needs of any datamodule: raw units, the spec, and latents encoded once.
+
+A datamodule of TorchGeo normalises and augments each batch for its task. A generator must learn the values as they
+are, so the wrappers here read the datasets of the datamodule and leave its batch transforms alone.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
+from torchgeo.datamodules import NonGeoDataModule
+from tqdm import tqdm
+
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.functional import dihedral
+from torchgeo_specdm.functional.dihedral import ORIENTATIONS
+from torchgeo_specdm.models import TwoStreamAutoencoder
+from torchgeo_specdm.spec import DatasetSpec, find_spec
+
+# Enough pixels for a mean and a standard deviation: 512 patches of 128 px are 8 million
+_STATISTICS_SAMPLES = 512
+
+
+def _pairs(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Collate image and mask alone; other keys (strings, dates) do not concern a generator."""
+    return default_collate([{'image': s['image'].float(), 'mask': s['mask'].long()} for s in samples])  # type: ignore[no-any-return]
+
+
+class GeneratorDataModule(LightningDataModule):
+    """The train and val samples of ``real`` in raw units.
+
+    Args:
+        real: Any datamodule of TorchGeo without geographic sampling.
+        spec: Description of the data, where its datasets carry none.
+        dihedral: Turn and flip train batches at random (all eight orientations).
+    """
+
+    def __init__(self, real: NonGeoDataModule, spec: DatasetSpec | None = None, dihedral: bool = True) -> None:
+        super().__init__()
+        if not isinstance(real, NonGeoDataModule):
+            raise SpecDMError(f'a generator learns from a NonGeoDataModule, not from {type(real).__name__}')
+        self.real = real
+        self.dihedral = dihedral
+        self._spec = spec
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Description of the train samples; known after ``setup``.
+
+        Raises:
+            SpecDMError: The datasets carry no spec and none was given.
+        """
+        spec = self._spec or find_spec(self._dataset('train'))
+        if spec is None:
+            raise SpecDMError(
+                f'{type(self._dataset("train")).__name__} has no spec: declare bands, classes and unit with '
+                'DatasetSpec.from_sample(dataset[0], ...) and pass it as spec'
+            )
+        return spec
+
+    def prepare_data(self) -> None:
+        """Download what ``real`` downloads."""
+        self.real.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Set up the datasets of ``real``.
+
+        Raises:
+            SpecDMError: The train split is empty, or its samples contradict the spec.
+        """
+        self.real.trainer = self.trainer
+        self.real.setup(stage)
+        if stage != 'fit':
+            return
+        dataset, spec = self._dataset('train'), self.spec
+        if len(dataset) == 0:  # type: ignore[arg-type]
+            raise SpecDMError(f'the train split of {type(self.real).__name__} is empty')
+        sample = dataset[0]
+        found = tuple(sample['image'].shape), tuple(sample['mask'].shape)
+        if found != (spec.image_shape, spec.mask_shape):
+            raise SpecDMError(
+                f'image and mask of {spec.name} are {found[0]} and {found[1]}, '
+                f'but its spec says {spec.image_shape} and {spec.mask_shape}'
+            )
+
+    def band_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each band over (at most 512) train samples, ``(C,)`` each, raw units."""
+        dataset = self._dataset('train')
+        size = len(dataset)  # type: ignore[arg-type]
+        chosen = np.random.default_rng(0).permutation(size)[:_STATISTICS_SAMPLES].tolist()
+        count, total, squares = 0, torch.zeros(1), torch.zeros(1)
+        for batch in self._loader(Subset(dataset, chosen), shuffle=False):
+            values = batch['image'].double().movedim(-3, 0).flatten(1)
+            count += values.shape[1]
+            total = total + values.sum(1)
+            squares = squares + values.square().sum(1)
+        mean = total / count
+        std = (squares / count - mean.square()).clamp_min(0).sqrt()
+        return mean.float(), std.float().clamp_min(1e-6)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled raw train samples."""
+        return self._loader(self._dataset('train'), shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Raw val samples in order."""
+        return self._loader(self._dataset('val'), shuffle=False)
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Turn a train batch by one random orientation."""
+        if self.dihedral and self.trainer and self.trainer.training and 'image' in batch:
+            orientation = int(torch.randint(ORIENTATIONS, ()))
+            batch = {name: dihedral(value, orientation) for name, value in batch.items()}
+        return batch
+
+    def _dataset(self, split: str) -> Dataset[Any]:
+        # Not `or`: an empty dataset is false, and must be told from a missing one
+        dataset = getattr(self.real, f'{split}_dataset')
+        dataset = self.real.dataset if dataset is None else dataset
+        if dataset is None:
+            raise SpecDMError(f'{type(self.real).__name__} has no {split} dataset')
+        return dataset  # type: ignore[no-any-return]
+
+    def _loader(self, dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
+        size = len(dataset)  # type: ignore[arg-type]
+        return DataLoader(
+            dataset,
+            batch_size=self.real.batch_size,
+            shuffle=shuffle,
+            num_workers=self.real.num_workers,
+            collate_fn=_pairs,
+            # A last batch of one sample is noise; a train split smaller than a batch must still train
+            drop_last=shuffle and size >= self.real.batch_size,
+            persistent_workers=self.real.num_workers > 0,
+        )
+
+
+class LatentDataModule(GeneratorDataModule):
+    """The train samples as normalised joint latents, encoded once; val samples stay raw.
+
+    The mean of the posterior is kept, not a draw: with a KL weight of 1e-6 the two differ by far less than the
+    noise of the first diffusion step.
+
+    Args:
+        real: As for :class:`GeneratorDataModule`.
+        autoencoder: Encodes the samples.
+        spec: As for :class:`GeneratorDataModule`.
+        dihedral: Encode all eight orientations of each sample.
+    """
+
+    def __init__(
+        self,
+        real: NonGeoDataModule,
+        autoencoder: TwoStreamAutoencoder,
+        spec: DatasetSpec | None = None,
+        dihedral: bool = True,
+    ) -> None:
+        super().__init__(real, spec, dihedral)
+        self.autoencoder = autoencoder
+        self.latents: Tensor | None = None
+        self.latent_mean = torch.zeros(0)
+        self.latent_std = torch.zeros(0)
+
+    def setup(self, stage: str) -> None:
+        """Encode the train split."""
+        super().setup(stage)
+        if stage == 'fit' and self.latents is None:
+            latents = self._encode()
+            self.latent_mean = latents.mean((0, 2, 3))
+            self.latent_std = latents.std((0, 2, 3)).clamp_min(1e-6)
+            latents = (latents - self.latent_mean.view(1, -1, 1, 1)) / self.latent_std.view(1, -1, 1, 1)
+            # Half precision rounds normalised latents by 5e-4, far below the smallest noise level
+            self.latents = latents.half()
+            rank_zero_info(f'Encoded {len(latents)} joint latents of shape {tuple(latents.shape[1:])}')
+
+    @torch.no_grad()
+    def _encode(self) -> Tensor:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device('cpu')
+        autoencoder = self.autoencoder.to(device).eval()
+        encoded = []
+        for batch in tqdm(self._loader(self._dataset('train'), shuffle=False), desc='encoding', leave=False):
+            image, mask = batch['image'].to(device), batch['mask'].to(device)
+            for orientation in range(ORIENTATIONS if self.dihedral else 1):
+                posterior = autoencoder.encode(dihedral(image, orientation), dihedral(mask, orientation))
+                encoded.append(posterior.mean.cpu())
+        return torch.cat(encoded)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches ``{'latents': (B, Z, h, w)}``."""
+        assert self.latents is not None
+        return DataLoader(
+            TensorDataset(self.latents),
+            batch_size=self.real.batch_size,
+            shuffle=True,
+            collate_fn=lambda rows: {'latents': torch.stack([row[0] for row in rows]).float()},
+            drop_last=len(self.latents) >= self.real.batch_size,
+        )

@@ -1,0 +1,85 @@
+"""Pictures of image-mask pairs, drawn from nothing but tensors and their spec."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torchgeo_specdm.spec import DatasetSpec
+
+# Centre wavelengths [nm] of what the eye calls red, green and blue
+_RGB_NM = (665.0, 560.0, 490.0)
+
+
+def rgb_bands(spec: DatasetSpec) -> tuple[int, ...]:
+    """Channels to show as red, green and blue: nearest in wavelength where declared, else the first three."""
+    if spec.wavelengths is None:
+        return tuple(min(channel, spec.num_bands - 1) for channel in range(3))
+    wavelengths = np.asarray(spec.wavelengths)
+    return tuple(int(np.abs(wavelengths - nm).argmin()) for nm in _RGB_NM)
+
+
+def to_rgb(image: Tensor, spec: DatasetSpec, limits: tuple[float, float] | None = None) -> NDArray[np.float64]:
+    """One date ``(C, H, W)`` in raw units as ``(H, W, 3)`` between 0 and 1.
+
+    Args:
+        image: Raw units.
+        spec: Names the bands.
+        limits: Values shown black and white; by default the 2nd and 98th percentile of the shown bands.
+    """
+    shown = image[list(rgb_bands(spec))].movedim(0, -1).double().numpy()
+    low, high = limits or tuple(np.percentile(shown, (2, 98)))
+    return np.clip((shown - low) / max(high - low, 1e-9), 0, 1)
+
+
+def to_colors(mask: Tensor, spec: DatasetSpec) -> NDArray[np.float64]:
+    """A mask ``(H, W)`` or ``(1, H, W)`` as ``(H, W, 3)``; pixels without a label are white."""
+    palette = spec.palette or tuple(
+        tuple(int(255 * v) for v in plt.get_cmap('tab20')(c % 20)[:3]) for c in range(spec.num_classes)
+    )
+    colors = np.vstack([np.asarray(palette, float) / 255, np.ones((1, 3))])
+    index = mask.reshape(mask.shape[-2:]).numpy()
+    valid = (index >= 0) & (index < spec.num_classes)
+    return colors[np.where(valid, index, spec.num_classes)]
+
+
+def plot_pairs(
+    groups: Mapping[str, Sequence[Mapping[str, Tensor]]], spec: DatasetSpec, size: float = 1.2
+) -> Figure:
+    """A row of pairs for each group (say, real and synthetic), the mask under its image.
+
+    All pairs share one stretch, so that brightness can be compared.
+
+    Args:
+        groups: Samples by title; each has ``image`` and ``mask``.
+        spec: Describes the samples.
+        size: Width of one panel [inch].
+    """
+    columns = max(len(samples) for samples in groups.values())
+    rows = [(f'{title}\n{label}', samples, part) for title, samples in groups.items() for part, label in _parts(spec)]
+    every = [sample['image'].cpu() for samples in groups.values() for sample in samples]
+    dates = [date for image in every for date in (image if spec.task == 'change' else [image])]
+    shown = np.concatenate([date[list(rgb_bands(spec))].numpy().ravel() for date in dates])
+    low, high = (float(v) for v in np.percentile(shown, (2, 98)))
+    figure, axes = plt.subplots(len(rows), columns, figsize=(size * columns, size * len(rows)), squeeze=False)
+    for (title, samples, part), line in zip(rows, axes, strict=True):
+        line[0].set_ylabel(title, fontsize=7)
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+        for axis, sample in zip(line, samples, strict=False):
+            if part == 'mask':
+                axis.imshow(to_colors(sample['mask'].cpu(), spec))
+            else:
+                image = sample['image'].cpu()
+                axis.imshow(to_rgb(image if part == 'image' else image[int(part)], spec, (low, high)))
+    figure.tight_layout(pad=0.2)
+    return figure
+
+
+def _parts(spec: DatasetSpec) -> list[tuple[str, str]]:
+    if spec.task == 'change':
+        return [('0', 'date 1'), ('1', 'date 2'), ('mask', 'mask')]
+    return [('image', 'image'), ('mask', 'mask')]

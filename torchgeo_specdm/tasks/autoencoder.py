@@ -1,0 +1,141 @@
+"""Stage 1: the two-stream autoencoder (sections 3.1 and 3.4 of the paper)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torchmetrics import MeanMetric, MeanSquaredError
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from torchgeo_specdm.checkpoint import save_network, write_folder, write_json
+from torchgeo_specdm.datamodules.generator import GeneratorDataModule
+from torchgeo_specdm.functional import spectral_angle
+from torchgeo_specdm.models import TwoStreamAutoencoder
+from torchgeo_specdm.spec import class_index, one_hot
+from torchgeo_specdm.tasks.generator import GeneratorTask
+
+
+class AutoencoderTask(GeneratorTask):
+    """Trains a :class:`~torchgeo_specdm.models.TwoStreamAutoencoder` and writes it to ``<root>/autoencoder``.
+
+    Validation logs ``val_rmse`` [the dataset's unit], ``val_sad`` [rad], ``val_cross_entropy`` [nat], ``val_miou`` and a
+    picture of real and reconstructed pairs.
+
+    Args:
+        architecture: ``space_to_depth`` (fast) or ``kl`` (the paper's).
+        downsample: f [px].
+        latent_channels: z of the image and of the mask stream.
+        width: Width of the image and of the mask branch.
+        depth: Residual blocks of a branch.
+        scaling: ``standardize`` each band by its train statistics, or map the spec's ``value_range`` to -1 ... 1.
+        sad_weight: Weight of the spectral angle in the image's loss (lambda in equation 1).
+        kl_weight: Weight of the KL divergence of both streams.
+        lr: Peak learning rate.
+        warmup_steps: Steps of linear warm-up.
+        final_lr: Learning rate at the end, as a share of the peak; 1 keeps it constant.
+    """
+
+    output = 'autoencoder'
+    model: TwoStreamAutoencoder
+
+    def __init__(
+        self,
+        architecture: Literal['space_to_depth', 'kl'] = 'space_to_depth',
+        downsample: int = 4,
+        latent_channels: Sequence[int] = (6, 3),
+        width: Sequence[int] = (128, 64),
+        depth: int = 2,
+        scaling: Literal['standardize', 'range'] = 'standardize',
+        sad_weight: float = 0.1,
+        kl_weight: float = 1e-6,
+        lr: float = 1e-3,
+        warmup_steps: int = 100,
+        final_lr: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+    def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
+        """Raw train and val samples of ``datamodule``."""
+        return GeneratorDataModule(datamodule)
+
+    def configure_model(self) -> None:
+        """Build the network for the datamodule's spec.
+
+        Raises:
+            SpecDMError: The patch size is not divisible by ``downsample``.
+        """
+        if hasattr(self, 'model'):
+            return
+        spec, h = self.spec, self.hparams
+        self.model = TwoStreamAutoencoder(
+            spec.task,
+            spec.num_bands,
+            spec.num_classes,
+            spec.ignore_index,
+            architecture=h['architecture'],
+            downsample=h['downsample'],
+            latent_channels=h['latent_channels'],
+            width=h['width'],
+            depth=h['depth'],
+        )
+        self.model.check_patch_size(spec)
+        if h['scaling'] == 'range':
+            low, high = spec.value_range
+            self.model.set_scaling(torch.tensor((low + high) / 2), torch.tensor((high - low) / 2))
+        else:
+            self.model.set_scaling(*self.data.band_statistics())
+        self.rmse = MeanSquaredError(squared=False)
+        self.sad = MeanMetric()
+        self.cross_entropy = MeanMetric()
+        # The value -1 marks pixels without a label whatever the dataset's own ignore index is
+        self.miou = MulticlassJaccardIndex(spec.num_classes, ignore_index=-1)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW on both branches."""
+        h = self.hparams
+        return self.optimizers_for(self.model, h['lr'], h['warmup_steps'], h['final_lr'], weight_decay=0.0)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Equation 2."""
+        with self.half_on_cuda():
+            losses = self.model.losses(batch['image'], batch['mask'])
+        h = self.hparams
+        loss = (
+            losses['l1']
+            + h['sad_weight'] * losses['spectral_angle']
+            + losses['cross_entropy']
+            + h['kl_weight'] * losses['kl']
+        )
+        self.log_dict({f'train_{name}': value for name, value in losses.items()})
+        self.log('train_loss', loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Reconstruction of the posterior's mean."""
+        image, mask = batch['image'], batch['mask']
+        made, logits = self.model.decode(self.model.encode(image, mask).mean)
+        self.rmse.update(made, image)
+        self.sad.update(spectral_angle(made, image, dim=image.ndim - 3))
+        y = one_hot(mask, self.spec.num_classes, self.spec.ignore_index)
+        labelled = y.sum(1) > 0
+        self.cross_entropy.update(-(y * logits.log_softmax(1)).sum(1)[labelled])
+        self.miou.update(logits.argmax(1), y.argmax(1).masked_fill(~labelled, -1))
+        scores = {'rmse': self.rmse, 'sad': self.sad, 'cross_entropy': self.cross_entropy, 'miou': self.miou}
+        self.log_dict({f'val_{name}': metric for name, metric in scores.items()}, batch_size=len(image))
+        distance = (self.model.normalize(made) - self.model.normalize(image)).abs().mean()
+        self.log('val_loss', distance, batch_size=len(image))
+        if batch_idx == 0:
+            self.log_pairs(batch, {'image': made, 'mask': class_index(logits, self.spec.task)}, 'reconstructed')
+
+    def on_train_end(self) -> None:
+        """Write the autoencoder."""
+        if self.trainer.is_global_zero:
+            write_folder(self.root / self.output, self._write)
+
+    def _write(self, folder: Path) -> None:
+        save_network(self.model, self.model.config, folder)
+        write_json(folder / 'spec.json', self.spec.to_dict())

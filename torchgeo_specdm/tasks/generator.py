@@ -1,0 +1,89 @@
+"""What both stages of a generator's training share."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import Tensor, nn
+
+from torchgeo_specdm.datamodules.generator import GeneratorDataModule
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.plotting import plot_pairs
+from torchgeo_specdm.spec import DatasetSpec
+
+
+class GeneratorTask(LightningModule):
+    """One stage: it reads a :class:`GeneratorDataModule` and leaves a folder under the trainer's root.
+
+    A stage names its ``output`` folder, wraps a datamodule, and writes its output when training ends.
+    """
+
+    output: str
+
+    def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
+        """The datamodule that this stage trains on, made from a user's datamodule."""
+        raise NotImplementedError
+
+    def finished(self, root: Path) -> bool:
+        """Whether this stage has written its output under ``root``."""
+        return (root / self.output).is_dir()
+
+    @property
+    def root(self) -> Path:
+        """The trainer's root folder."""
+        return Path(self.trainer.default_root_dir)
+
+    @property
+    def data(self) -> GeneratorDataModule:
+        """The trainer's datamodule.
+
+        Raises:
+            SpecDMError: It is not one of this package's wrappers.
+        """
+        datamodule = getattr(self.trainer, 'datamodule', None)
+        if not isinstance(datamodule, GeneratorDataModule):
+            raise SpecDMError(
+                f'{type(self).__name__} reads raw units: fit it with '
+                'trainer.fit(task, task.wrap_datamodule(datamodule, root))'
+            )
+        return datamodule
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Description of the data."""
+        return self.data.spec
+
+    def optimizers_for(
+        self, module: nn.Module, lr: float, warmup_steps: int, final_lr: float, **settings: Any
+    ) -> dict[str, Any]:
+        """AdamW with a linear warm-up and a cosine to ``final_lr`` times the peak at the end of training."""
+        optimizer = torch.optim.AdamW(module.parameters(), lr=lr, **settings)
+        total = max(int(self.trainer.estimated_stepping_batches), warmup_steps + 1)
+
+        def factor(step: int) -> float:
+            if step < warmup_steps:
+                return (step + 1) / warmup_steps
+            done = min((step - warmup_steps) / (total - warmup_steps), 1.0)
+            return final_lr + (1 - final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
+
+    def half_on_cuda(self) -> torch.autocast:
+        """Computes in bfloat16 on a GPU and in float32 elsewhere."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == 'cuda')
+
+    def log_pairs(self, real: dict[str, Tensor], made: dict[str, Tensor], title: str) -> None:
+        """Show real pairs above made ones in a logger that takes figures (TensorBoard)."""
+        experiment = getattr(self.logger, 'experiment', None)
+        if self.trainer.is_global_zero and hasattr(experiment, 'add_figure'):
+            figure = plot_pairs({'real': _rows(real), title: _rows(made)}, self.spec)
+            cast(Any, experiment).add_figure(f'val/{title}', figure, self.global_step)
+
+
+def _rows(batch: dict[str, Tensor], most: int = 4) -> Sequence[dict[str, Tensor]]:
+    count = min(most, len(batch['image']))
+    return [{name: batch[name][i].cpu() for name in ('image', 'mask')} for i in range(count)]

@@ -1,0 +1,155 @@
+"""Stage 2: diffusion of the joint latents (sections 3.2 and 3.4 of the paper)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import UNet2DModel
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.nn.functional import l1_loss, mse_loss
+from torch.optim.swa_utils import AveragedModel
+
+from torchgeo_specdm.datamodules.generator import LatentDataModule
+from torchgeo_specdm.diffusion import NoiseSchedule, noise_prediction_loss
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.models import joint_unet
+from torchgeo_specdm.pipeline import SpecDMPipeline, load_autoencoder
+from torchgeo_specdm.tasks.generator import GeneratorTask
+
+_DISTANCES = {'l1': l1_loss, 'l2': mse_loss}
+
+
+class LatentDiffusionTask(GeneratorTask):
+    """Trains the denoiser on cached latents and writes the checkpoint to ``<root>/checkpoint``.
+
+    The average of the weights, not the last ones, is validated and saved. Validation logs ``val_loss`` (equation 4 with
+    fixed noise) and a picture of real and sampled pairs.
+
+    Args:
+        autoencoder: Folder that stage 1 wrote; ``<root>/autoencoder`` by default.
+        widths: Channels of the denoiser per level, multiples of 32.
+        depth: Residual blocks of the denoiser per level.
+        dropout: Share of features dropped in the denoiser.
+        beta_start: First beta of the noise schedule.
+        beta_end: Last beta of the noise schedule.
+        beta_schedule: ``scaled_linear`` is what LDM calls linear.
+        distance: Between predicted and true noise: ``l1`` or ``l2``.
+        lr: Peak learning rate.
+        warmup_steps: Steps of linear warm-up.
+        final_lr: Learning rate at the end, as a share of the peak; 1 keeps it constant.
+        ema_decay: Decay of the average of the weights.
+        dihedral: Learn from all eight orientations of each patch.
+    """
+
+    output = 'checkpoint'
+    model: UNet2DModel
+
+    def __init__(
+        self,
+        autoencoder: str | None = None,
+        widths: Sequence[int] = (192, 384, 384, 768, 768),
+        depth: int = 2,
+        dropout: float = 0.0,
+        beta_start: float = 0.0015,
+        beta_end: float = 0.0155,
+        beta_schedule: Literal['scaled_linear', 'linear'] = 'scaled_linear',
+        distance: Literal['l1', 'l2'] = 'l2',
+        lr: float = 2e-4,
+        warmup_steps: int = 500,
+        final_lr: float = 1.0,
+        ema_decay: float = 0.999,
+        dihedral: bool = True,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.schedule = NoiseSchedule(beta_start=beta_start, beta_end=beta_end, beta_schedule=beta_schedule)
+
+    def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
+        """Cached latents of ``datamodule``'s train samples."""
+        folder = Path(self.hparams['autoencoder'] or root / 'autoencoder')
+        return LatentDataModule(datamodule, load_autoencoder(folder), dihedral=self.hparams['dihedral'])
+
+    @property
+    def latents(self) -> LatentDataModule:
+        """The trainer's datamodule.
+
+        Raises:
+            SpecDMError: It does not serve latents.
+        """
+        if not isinstance(self.data, LatentDataModule):
+            raise SpecDMError('LatentDiffusionTask trains on latents: wrap the datamodule in LatentDataModule')
+        return self.data
+
+    def configure_model(self) -> None:
+        """Build the denoiser for the autoencoder's latents.
+
+        Raises:
+            SpecDMError: The latents cannot be halved once for each level.
+        """
+        if hasattr(self, 'model'):
+            return
+        autoencoder, h = self.latents.autoencoder, self.hparams
+        autoencoder.check_patch_size(self.spec)
+        size = self.spec.patch_size // autoencoder.downsample
+        channels = sum(autoencoder.latent_channels)
+        self.model = joint_unet(channels, size, widths=h['widths'], depth=h['depth'], dropout=h['dropout'])
+        self.average = AveragedModel(self.model, avg_fn=self._average)
+        self.average.requires_grad_(False)
+
+    def _average(self, average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+        # The average of a short history must not remember the initial weights
+        count = float(updates)
+        decay = min(self.hparams['ema_decay'], (1 + count) / (10 + count))
+        return decay * average + (1 - decay) * current
+
+    def configure_optimizers(self) -> Any:
+        """AdamW on the denoiser."""
+        h = self.hparams
+        return self.optimizers_for(self.model, h['lr'], h['warmup_steps'], h['final_lr'], weight_decay=0.0)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Equation 4."""
+        with self.half_on_cuda():
+            loss = self._loss(self.model, batch['latents'], None)
+        self.log('train_loss', loss, prog_bar=True)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Update the average of the weights."""
+        self.average.update_parameters(self.model)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Equation 4 with the averaged weights and the same noise at every validation."""
+        data = self.latents
+        z = data.autoencoder.encode(batch['image'], batch['mask']).mean
+        z = (z - data.latent_mean.view(1, -1, 1, 1).to(z)) / data.latent_std.view(1, -1, 1, 1).to(z)
+        loss = self._loss(self.average, z, torch.Generator().manual_seed(batch_idx))
+        self.log('val_loss', loss, prog_bar=True, batch_size=len(z))
+        if batch_idx == 0:
+            count = min(4, len(z))
+            self.log_pairs(batch, self.pipeline().sample(range(count)), 'sampled')
+
+    def _loss(self, denoiser: Any, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        return noise_prediction_loss(
+            lambda z, t: denoiser(z, t).sample, z, self.schedule, _DISTANCES[self.hparams['distance']], generator
+        )
+
+    def pipeline(self) -> SpecDMPipeline:
+        """The generator as it is now, with averaged weights."""
+        data = self.latents
+        return SpecDMPipeline(
+            data.spec,
+            data.autoencoder,
+            self.average.module,
+            data.latent_mean,
+            data.latent_std,
+            self.schedule,
+            training={'steps': self.global_step, 'train_samples': len(data.latents) if data.latents is not None else 0},
+        )
+
+    def on_train_end(self) -> None:
+        """Write the checkpoint."""
+        if self.trainer.is_global_zero:
+            self.pipeline().save_pretrained(self.root / self.output)
