@@ -77,14 +77,15 @@ def _scene() -> tuple[Tensor, Tensor]:
 
 def _region(split: str) -> NDArray[np.bool_]:
     """The pixels of a split's blocks, ``(145, 145)``."""
-    blocks = np.array([list(row) for row in _BLOCKS]) == _LETTERS[split]
+    blocks: NDArray[np.bool_] = np.array([list(row) for row in _BLOCKS]) == _LETTERS[split]
     return blocks.repeat(np.diff(_ROWS), 0).repeat(np.diff(_COLUMNS), 1)
 
 
 def _box_sum(pixels: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
     """Number of true pixels in each window of ``size`` px, by the window's upper left corner."""
     total = np.pad(pixels.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    return total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
+    sums: NDArray[np.int64] = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
+    return sums
 
 
 def _covering_windows(
@@ -173,7 +174,8 @@ class IndianPines(NonGeoDataset):
         self.overlap = overlap
         self.transforms = transforms
         self.image, self.mask = _scene()
-        lattice = patch_origins(*self.mask.shape, patch_size, overlap)
+        height, width = self.mask.shape
+        lattice = patch_origins(height, width, patch_size, overlap)
         self.origins, covered = _covering_windows(_region(split), patch_size, lattice if split == 'train' else [])
         self.covered = torch.from_numpy(covered)
         if not self.origins:

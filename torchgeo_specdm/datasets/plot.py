@@ -27,6 +27,7 @@ def plot_segmentation(
     panels = {'Image': to_rgb(sample['image'], spec), 'Mask': to_colors(sample['mask'], spec)}
     if 'prediction' in sample:
         panels['Prediction'] = to_colors(sample['prediction'], spec)
+    figure: Figure
     figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4))
     for axis, (title, panel) in zip(axes, panels.items(), strict=True):
         axis.imshow(panel)
