@@ -162,7 +162,8 @@ class OSCD(torchgeo.datasets.OSCD):
         for title, key in (('Mask', 'mask'), ('Prediction', 'prediction')):
             if key in sample:
                 panels[title] = np.squeeze(sample[key].numpy())
-        figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4), layout='constrained')
+        figure: Figure = plt.figure(figsize=(4 * len(panels), 4), layout='constrained')
+        axes = figure.subplots(1, len(panels))
         for axis, (title, panel) in zip(axes, panels.items(), strict=True):
             axis.imshow(panel, cmap='gray', vmin=0, vmax=1, interpolation='none')
             axis.axis('off')
