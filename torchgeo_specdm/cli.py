@@ -1,0 +1,141 @@
+"""The command ``specdm``.
+
+Arguments are dispatched first and libraries are imported by the subcommand that needs them, so that ``--help`` loads
+neither torch nor TorchGeo.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from torchgeo_specdm import __version__
+from torchgeo_specdm.errors import SpecDMError
+
+_EXAMPLES = """\
+examples:
+  specdm demo
+      The whole job on a small scene that is installed with the package: sample, mix, train, report.
+  specdm fit --config oscd.yaml --data.root data/oscd
+      Train a generator: each stage of the file in turn. The same command resumes an interrupted run.
+  specdm fit --config oscd.yaml --stage LatentDiffusionTask --restart
+      Train one stage again, from the start.
+  specdm sample runs/oscd/checkpoint --n 1000 --out synthetic
+      Write 1000 labelled images as GeoTIFF.
+  specdm fit --config mixed.yaml
+      Train any TorchGeo task; with MixedDataModule on real and synthetic data.
+
+'specdm COMMAND --help' lists the options of a command.
+"""
+
+_USER_FILES = (FileNotFoundError, NotADirectoryError, PermissionError)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='specdm',
+        description='Labelled multi- and hyperspectral training data from a joint latent diffusion model.',
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--version', action='version', version=f'specdm {__version__}')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+
+    for name, text in {
+        'fit': 'train what a YAML file configures: a generator or any TorchGeo task',
+        'validate': 'evaluate it on the validation split',
+        'test': 'evaluate it on the test split',
+    }.items():
+        # Everything unknown here, --help included, belongs to Lightning
+        lightning = commands.add_parser(name, help=text, add_help=False, allow_abbrev=False)
+        lightning.add_argument('--config', '-c', action='append', default=[])
+        lightning.add_argument('--stage')
+        lightning.add_argument('--restart', action='store_true')
+
+    sample = commands.add_parser(
+        'sample',
+        help='write labelled images of a trained generator as GeoTIFF',
+        description='Generate labelled images. Writes OUT/image, OUT/mask and OUT/specdm.json; '
+        'the same command resumes an interrupted run, a larger N continues it.',
+    )
+    sample.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='folder that "specdm fit" wrote')
+    sample.add_argument('--n', type=int, required=True, help='number of images')
+    sample.add_argument('--out', type=Path, required=True, help='folder to write to')
+    sample.add_argument('--seed', type=int, default=0, help='names one endless dataset of the checkpoint (default: 0)')
+    sample.add_argument('--steps', type=int, default=20, help='steps of the solver (default: 20)')
+    sample.add_argument('--solver', help="solver (default: the checkpoint's)")
+    sample.add_argument('--batch-size', type=int, help='images generated at once (default: 8 on a CPU, more on a GPU)')
+    sample.add_argument('--device', help='cpu, cuda or cuda:N (default: a GPU where there is one)')
+
+    demo = commands.add_parser(
+        'demo',
+        help='see the whole job in one command, without a GPU or the network',
+        description='Sample a generator, mix its output into real data, train a TorchGeo task on both and report.',
+    )
+    demo.add_argument('--out', type=Path, default=Path('specdm-demo'), help='folder to write to (default: %(default)s)')
+    demo.add_argument(
+        '--dataset', choices=('indian-pines', 'oscd'), default='indian-pines', help='(default: %(default)s)'
+    )
+    demo.add_argument('--root', type=Path, help='folder of the dataset, for oscd')
+    return parser
+
+
+def _sample(args: argparse.Namespace) -> None:
+    if args.n < 1:
+        raise SpecDMError(f'--n is {args.n}; ask for at least 1 image')
+    from torchgeo_specdm.export import export
+
+    try:
+        export(
+            args.checkpoint,
+            args.out,
+            args.n,
+            seed=args.seed,
+            steps=args.steps,
+            solver=args.solver,
+            batch_size=args.batch_size,
+            device=args.device,
+        )
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt('the same command resumes') from interrupt
+
+
+def _demo(args: argparse.Namespace) -> None:
+    if args.dataset == 'oscd' and args.root is None:
+        raise SpecDMError('--dataset oscd needs --root, the folder of the dataset')
+    from torchgeo_specdm.demo import run
+
+    run(args.out, args.dataset, args.root)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``specdm``.
+
+    Args:
+        argv: Arguments; those of the process by default.
+
+    Returns:
+        The exit status: 2 after an error that the user can mend, which is printed as one line; 130 when interrupted.
+        Anything else that goes wrong is a bug and is raised.
+    """
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    lightning = args.command in ('fit', 'validate', 'test')
+    if rest and not lightning:
+        parser.error(f'unrecognized arguments: {" ".join(rest)}')
+    try:
+        if lightning:
+            from torchgeo_specdm.fit import run_stages
+
+            run_stages(args.command, args.config, rest, stage=args.stage, restart=args.restart)
+        elif args.command == 'sample':
+            _sample(args)
+        else:
+            _demo(args)
+    except (SpecDMError, *_USER_FILES) as error:
+        print(f'specdm: error: {" ".join(str(error).split())}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print('; '.join(['specdm: interrupted', *map(str, interrupt.args)]), file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,50 @@
+"""The one place that knows the versions of TorchGeo: where its tasks are, what they are called and what they return.
+
+TorchGeo is imported inside the functions, so that importing this module costs nothing.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+
+def tasks_module() -> ModuleType:
+    """TorchGeo's tasks: ``torchgeo.tasks`` where it exists (0.9 and later), else ``torchgeo.trainers``."""
+    name = 'torchgeo.tasks' if importlib.util.find_spec('torchgeo.tasks') else 'torchgeo.trainers'
+    return importlib.import_module(name)
+
+
+def register_torchgeo() -> None:
+    """Import TorchGeo's datamodules and tasks, so that a command line finds them by class name.
+
+    Where the tasks have two names (``ChangeDetection`` and the deprecated ``ChangeDetectionTask``), both are found.
+    """
+    importlib.import_module('torchgeo.datamodules')
+    importlib.import_module('torchgeo.trainers')
+    tasks_module()
+
+
+def _task(name: str) -> type[Any]:
+    module = tasks_module()
+    found: type[Any] = getattr(module, name if hasattr(module, name) else f'{name}Task')
+    return found
+
+
+def segmentation_task() -> type[Any]:
+    """TorchGeo's semantic segmentation task: ``SemanticSegmentation``, before 0.9 ``SemanticSegmentationTask``."""
+    return _task('SemanticSegmentation')
+
+
+def change_task() -> type[Any]:
+    """TorchGeo's change detection task: ``ChangeDetection``, before 0.9 ``ChangeDetectionTask``."""
+    return _task('ChangeDetection')
+
+
+def probabilities(prediction: Tensor | Mapping[str, Any]) -> Tensor:
+    """The probabilities that a TorchGeo task's ``predict_step`` returns, alone or (0.9 and later) in a dictionary."""
+    found: Tensor = prediction['probabilities'] if isinstance(prediction, Mapping) else prediction
+    return found

@@ -1,0 +1,164 @@
+"""Generated samples as GeoTIFF: ``image/000000.tif`` (``_t1``, ``_t2`` for two dates) and ``mask/000000.tif``.
+
+A file appears under its name when it is complete, and a block of samples is generated again unless all of it is there.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.transform import Affine
+from tqdm import tqdm
+
+from torchgeo_specdm.checkpoint import folder_hash, read_json, write_json
+from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.spec import DatasetSpec
+
+_DESCRIPTION = 'specdm.json'
+
+
+def sample_files(folder: Path, index: int, spec: DatasetSpec) -> tuple[list[Path], Path]:
+    """The image files, one per date, and the mask file of a sample."""
+    dates = [''] if spec.num_dates == 1 else [f'_t{date}' for date in range(1, spec.num_dates + 1)]
+    return [folder / 'image' / f'{index:06d}{date}.tif' for date in dates], folder / 'mask' / f'{index:06d}.tif'
+
+
+def export(
+    checkpoint: Path,
+    folder: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    steps: int = 20,
+    solver: str | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+) -> None:
+    """Generate ``count`` samples of a checkpoint into ``folder``; what is already there is kept.
+
+    Args:
+        checkpoint: Folder of the generator.
+        folder: Where to write; created.
+        count: Number of samples, from index 0.
+        seed: As in :class:`~torchgeo_specdm.datasets.SpecDMSynthetic`, like all that follow.
+        steps: Steps of the solver.
+        solver: Name of the solver; the checkpoint's by default.
+        batch_size: Samples generated at once.
+        device: Where to generate.
+
+    Raises:
+        SpecDMError: The checkpoint is bad, or the folder holds something else.
+    """
+    options = {name: value for name, value in {'solver': solver, 'batch_size': batch_size}.items() if value is not None}
+    dataset = SpecDMSynthetic(checkpoint, length=count, seed=seed, steps=steps, device=device, **options)
+    spec = dataset.spec
+    settings = {
+        'generator': checkpoint.resolve().name,
+        'sha256': folder_hash(checkpoint),
+        'seed': seed,
+        'steps': steps,
+        'solver': solver,
+        'spec': spec.to_dict(),
+    }
+    count = max(count, _claimed(folder, settings))
+    tags = {'SYNTHETIC': 'torchgeo_specdm', 'GENERATOR': settings['generator'], 'SEED': seed}
+    tags |= {name: text for name, text in {'LICENCE': spec.licence, 'ATTRIBUTION': spec.attribution}.items() if text}
+    missing = [i for i in range(count) if not all(path.is_file() for path in _paths(folder, i, spec))]
+    with tqdm(total=count, initial=count - len(missing), desc='sampling', unit='image') as progress:
+        for block in _blocks(missing, dataset.batch_size):
+            # The first block shows whether the device and the solver work: nothing is written before
+            samples = dataset.__getitems__(block)
+            _describe(folder, settings | {'count': count})
+            for index, sample in zip(block, samples, strict=True):
+                write_sample(folder, index, sample, spec, tags | {'INDEX': index})
+                progress.update()
+
+
+def write_sample(folder: Path, index: int, sample: dict[str, Any], spec: DatasetSpec, tags: dict[str, Any]) -> None:
+    """Write the image and the mask of one sample.
+
+    Args:
+        folder: Holds the folders ``image`` and ``mask``.
+        index: Names the files.
+        sample: ``image`` and ``mask`` in the shapes of ``spec``.
+        spec: Description of the bands, the data type and the classes.
+        tags: Metadata of each file.
+    """
+    images, mask = sample_files(folder, index, spec)
+    bands = sample['image'].numpy().reshape(len(images), spec.num_bands, spec.patch_size, spec.patch_size)
+    for path, values in zip(images, bands, strict=True):
+        _write(path, values.astype(spec.dtype), spec, tags, spec.bands)
+    labels = sample['mask'].numpy().reshape(1, spec.patch_size, spec.patch_size)
+    labels = labels.astype(np.min_scalar_type(spec.num_classes))
+    names = {f'CLASS_{value}': name for value, name in enumerate(spec.classes) if name}
+    _write(mask, labels, spec, tags | names, ('class',), spec.palette)
+
+
+def _write(
+    path: Path,
+    values: Any,
+    spec: DatasetSpec,
+    tags: dict[str, Any],
+    names: tuple[str, ...],
+    palette: tuple[tuple[int, int, int], ...] | None = None,
+) -> None:
+    partial = path.with_name(f'.{path.name}.partial-{os.getpid()}')
+    count, height, width = values.shape
+    # No place on Earth: the transform says the size of a pixel alone
+    transform = Affine.scale(spec.gsd or 1.0, -(spec.gsd or 1.0))
+    with rasterio.open(
+        partial,
+        'w',
+        driver='GTiff',
+        count=count,
+        height=height,
+        width=width,
+        dtype=values.dtype,
+        transform=transform,
+        compress='deflate',
+    ) as raster:
+        raster.write(values)
+        raster.update_tags(**tags)
+        for band, name in enumerate(names, 1):
+            raster.set_band_description(band, name)
+        if palette:
+            raster.write_colormap(1, dict(enumerate(palette)))
+    partial.replace(path)
+
+
+def _claimed(folder: Path, settings: dict[str, Any]) -> int:
+    """How many samples of these settings the folder is meant to hold already."""
+    description = folder / _DESCRIPTION
+    if not description.is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise SpecDMError(f'{folder} exists and holds no {_DESCRIPTION}: name another folder with --out')
+        return 0
+    found = read_json(description)
+    if different := [name for name, value in settings.items() if found.get(name) != value]:
+        raise SpecDMError(
+            f'{folder} holds samples made with another {", ".join(different)}: name another folder with --out'
+        )
+    return int(found.get('count', 0))
+
+
+def _describe(folder: Path, description: dict[str, Any]) -> None:
+    for name in ('image', 'mask'):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    path = folder / _DESCRIPTION
+    if not path.is_file() or read_json(path) != description:
+        write_json(path, description)
+
+
+def _paths(folder: Path, index: int, spec: DatasetSpec) -> list[Path]:
+    images, mask = sample_files(folder, index, spec)
+    return [*images, mask]
+
+
+def _blocks(indices: list[int], size: int) -> Iterator[list[int]]:
+    """Group indices by the block that they are generated in."""
+    for block in sorted({index // size for index in indices}):
+        yield [index for index in indices if index // size == block]

@@ -1,0 +1,217 @@
+"""``specdm fit|validate|test``: Lightning's command line, run once for each stage of a configuration.
+
+A stage of a generator that is finished is skipped, one that was interrupted is resumed.
+"""
+
+import argparse
+import pickle
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+import torchgeo_specdm.datamodules
+import torchgeo_specdm.tasks  # noqa: F401
+from torchgeo_specdm import __version__, compat
+from torchgeo_specdm.errors import CheckpointError, SpecDMError
+from torchgeo_specdm.stages import plan, select
+from torchgeo_specdm.tasks.generator import GeneratorTask
+
+_SAVE_EVERY = 300.0  # [s]; an interruption saves as well, so this is what a crash can cost
+
+_DESCRIPTION = (
+    'Options are those of LightningCLI: --model, --data and --trainer name any class of TorchGeo or this package '
+    'and its arguments; they apply to every stage. Of a configuration with stages, "--stage N" or "--stage NAME" '
+    'runs one alone; without it, fit runs all and the others the last. "fit --restart" discards what a stage has '
+    'trained so far; without it, finished stages are skipped and interrupted ones are resumed.'
+)
+
+
+class ResumeCheckpoint(Checkpoint):
+    """Keeps the state of a run in one file, written every few minutes, when interrupted and at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._saved = time.monotonic()
+        self._first_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._saved, self._first_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Save when it is time."""
+        # One process decides for all, or they would wait for one another
+        if trainer.strategy.broadcast(time.monotonic() - self._saved >= _SAVE_EVERY):
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the last state."""
+        self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save when a user or a scheduler stops the run; after an error, processes no longer march together."""
+        if not isinstance(exception, Exception) and trainer.training and trainer.global_step > self._first_step:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self.path)
+            self._saved = time.monotonic()
+
+
+class SpecDMCLI(LightningCLI):
+    """Lightning's command line for any model and datamodule, which knows how a generator is trained.
+
+    Args:
+        arguments: The subcommand and its options.
+        restart: Discard what a stage of a generator has trained so far.
+    """
+
+    def __init__(self, arguments: Sequence[str], restart: bool = False) -> None:
+        self.restart = restart
+        self.resume: ResumeCheckpoint | None = None
+        command: dict[str, Any] = {'description': _DESCRIPTION, 'exit_on_error': False}
+        super().__init__(
+            model_class=LightningModule,
+            datamodule_class=LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_kwargs={'overwrite': True},
+            parser_kwargs={
+                'prog': 'specdm',
+                'version': __version__,
+                'exit_on_error': False,
+                **{name: dict(command) for name in self.subcommands()},
+            },
+            args=list(arguments),
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The subcommands and the arguments of the trainer's methods that are no options."""
+        names = {'fit': {'train_dataloaders', 'val_dataloaders'}, 'validate': {'dataloaders'}, 'test': {'dataloaders'}}
+        return {name: {'model', 'datamodule', *loaders} for name, loaders in names.items()}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the given arguments, never those of the process."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add a :class:`ResumeCheckpoint` to the trainer of a generator, unless the user configured checkpoints."""
+        given = self.config_init[self.subcommand].trainer
+        callbacks = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] * bool(given.callbacks)
+        configured = given.enable_checkpointing is False or any(isinstance(c, ModelCheckpoint) for c in callbacks)
+        if isinstance(self.model, GeneratorTask) and not configured:
+            root = Path(given.default_root_dir or '.')
+            self.resume = ResumeCheckpoint(root / type(self.model).__name__ / 'last.ckpt')
+            kwargs['callbacks'] = [*callbacks, self.resume]
+        return super().instantiate_trainer(**kwargs)
+
+    def fit(self, model: LightningModule, datamodule: Any = None, ckpt_path: Any = None, **kwargs: Any) -> None:
+        """Train, or resume, unless the stage is finished."""
+        last = self.resume.path if self.resume else None
+        if isinstance(model, GeneratorTask):
+            if self.restart and last:
+                last.unlink(missing_ok=True)
+            elif _finished(model, self._root, last):
+                self._say(f'{self._root / model.output} is finished; --restart trains it again')
+                return
+            elif not ckpt_path and last and last.is_file():
+                _check_settings(model, last)
+                self._say(f'resuming from {last}')
+                ckpt_path, kwargs = last, kwargs | dict.fromkeys(kwargs.keys() & {'weights_only'}, True)
+            datamodule = model.wrap_datamodule(datamodule, self._root)
+        try:
+            self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **kwargs)
+        except SystemExit as error:
+            # How Lightning ends after Ctrl-C
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt(*['the same command resumes'] * bool(last)) from error
+            raise
+
+    def validate(self, model: LightningModule, datamodule: Any = None, ckpt_path: Any = None, **kwargs: Any) -> None:
+        """Evaluate; a generator as it was last saved.
+
+        Raises:
+            SpecDMError: The generator has not been trained.
+        """
+        if isinstance(model, GeneratorTask):
+            ckpt_path = ckpt_path or self._root / type(model).__name__ / 'last.ckpt'
+            if not Path(ckpt_path).is_file():
+                raise SpecDMError(f'there is no {ckpt_path} to validate: run "specdm fit" first')
+            datamodule = model.wrap_datamodule(datamodule, self._root)
+        self.trainer.validate(model, datamodule=datamodule, ckpt_path=ckpt_path, **kwargs)
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.trainer.default_root_dir)
+
+    def _say(self, text: str) -> None:
+        if self.trainer.is_global_zero:
+            print(f'specdm: {text}')
+
+
+def _finished(model: GeneratorTask, root: Path, last: Path | None) -> bool:
+    """Whether the stage wrote its output after it last saved its state; a newer state is of a restarted run."""
+    if not model.finished(root) or last is None or not last.is_file():
+        return model.finished(root)
+    return last.stat().st_mtime <= (root / model.output).stat().st_mtime
+
+
+def _check_settings(model: GeneratorTask, last: Path) -> None:
+    try:
+        saved = torch.load(last, weights_only=True, mmap=True)['hyper_parameters']
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f'{last} is damaged: remove it, or use --restart') from error
+    different = [name for name, value in model.hparams.items() if name in saved and saved[name] != value]
+    if different:
+        raise SpecDMError(
+            f'{last} was trained with another {", ".join(different)}: use the old settings, or --restart to discard it'
+        )
+
+
+def _to_the_point(message: str) -> str:
+    """The lines of an error of jsonargparse that say what is wrong with which argument."""
+    noise = ('Does not validate', 'Subtypes:', 'Errors:', "- Expected a <class 'NoneType'>", 'Given value')
+    lines = [line.strip() for line in message.splitlines()]
+    text = ' '.join(line.removeprefix('- ') for line in lines if not line.startswith(noise))
+    return text.replace('Expected a dot import path string:', 'there is no class called')
+
+
+def run_stages(
+    command: str, configs: Sequence[str], overrides: Sequence[str], *, stage: str | None = None, restart: bool = False
+) -> None:
+    """Run ``fit``, ``validate`` or ``test``.
+
+    Args:
+        command: One of the three.
+        configs: Configuration files.
+        overrides: Options of Lightning's command line, which apply to every stage.
+        stage: Number or name of the only stage to run.
+        restart: Discard what the stages of a generator have trained so far.
+
+    Raises:
+        SpecDMError: A configuration is wrong, or the trainer cannot run it.
+    """
+    compat.register_torchgeo()
+    stages = plan(configs, overrides)
+    if stage is not None:
+        stages = [select(stages, stage)]
+    elif command != 'fit':
+        stages = stages[-1:]
+    for number, each in enumerate(stages, 1):
+        if len(stages) > 1:
+            print(f'specdm: stage {number} of {len(stages)}: {each.name}', flush=True)
+        try:
+            SpecDMCLI([command, *each.arguments], restart)
+        except (argparse.ArgumentError, MisconfigurationException) as error:
+            raise SpecDMError(_to_the_point(str(error))) from error

@@ -1,0 +1,92 @@
+"""The stages of a configuration.
+
+A configuration with a list ``stages:`` stands for one configuration per stage: the top level without ``stages``, into
+which the stage is merged. Any other configuration is one stage and goes to Lightning as it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import get_loader
+
+from torchgeo_specdm.errors import SpecDMError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of Lightning's command line: the class name of its model, and the arguments."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+def merge(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` updated by ``other``: mappings recursively, everything else (lists too) replaced."""
+    merged = dict(base)
+    for key, value in other.items():
+        inner = merged.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(inner, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a configuration.
+
+    Raises:
+        SpecDMError: The file is missing or is not a YAML mapping.
+    """
+    if not path.is_file():
+        raise SpecDMError(f'there is no configuration file {path}')
+    try:
+        # jsonargparse's YAML: 1e-3 is a number
+        config = get_loader('yaml')(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecDMError(f'{path} is not valid YAML: {error}') from error
+    if not isinstance(config, dict):
+        raise SpecDMError(f'{path} must hold a YAML mapping with model, data and trainer, or stages')
+    return config
+
+
+def _model_name(config: Mapping[str, Any]) -> str:
+    model = config.get('model')
+    path = model.get('class_path') if isinstance(model, Mapping) else model
+    return path.rpartition('.')[-1] if isinstance(path, str) else ''
+
+
+def plan(configs: Sequence[str], overrides: Sequence[str]) -> list[Stage]:
+    """The stages that configuration files stand for; later files and then ``overrides`` win.
+
+    Raises:
+        SpecDMError: A file cannot be read, or ``stages`` is not a list of configurations with a model.
+    """
+    top: dict[str, Any] = {}
+    for path in configs:
+        top = merge(top, read_config(Path(path)))
+    if 'stages' not in top:
+        files = [argument for path in configs for argument in ('--config', path)]
+        return [Stage(_model_name(top), (*files, *overrides))]
+    stages = top.pop('stages')
+    if not (isinstance(stages, list) and stages and all(isinstance(stage, dict) for stage in stages)):
+        raise SpecDMError(f'{configs[-1]}: stages must be a list of mappings, each with a model')
+    merged = [merge(top, stage) for stage in stages]
+    for number, config in enumerate(merged, 1):
+        if not _model_name(config):
+            raise SpecDMError(f'{configs[-1]}: stage {number} names no model (model: {{class_path: ...}})')
+    return [Stage(_model_name(c), ('--config', yaml.safe_dump(c, sort_keys=False), *overrides)) for c in merged]
+
+
+def select(stages: Sequence[Stage], wanted: str) -> Stage:
+    """The stage of that number (from 1) or class name.
+
+    Raises:
+        SpecDMError: There is none.
+    """
+    for number, stage in enumerate(stages, 1):
+        if wanted in (str(number), stage.name):
+            return stage
+    names = ', '.join(f'{number} ({stage.name})' for number, stage in enumerate(stages, 1))
+    raise SpecDMError(f'there is no stage {wanted!r}; the configuration has {names}')
