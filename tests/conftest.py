@@ -1,6 +1,5 @@
 """Fixtures that every folder of tests shares."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,8 @@ from torchgeo_specdm.models import TwoStreamAutoencoder, joint_unet
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec
 
-# Two threads of several test processes would fight for the same cores
-torch.set_num_threads(min(2, os.cpu_count() or 1))
-
+# The networks here are tiny, and threads of several processes on the same cores cost more than they bring
+torch.set_num_threads(1)
 
 @pytest.fixture(scope='session')
 def shared_data() -> Path:
@@ -21,7 +19,6 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f'real data is not there: {folder.name}')
     return folder
-
 
 def tiny_spec(task: str) -> DatasetSpec:
     """Three bands, patches of 16 px."""
@@ -40,7 +37,6 @@ def tiny_spec(task: str) -> DatasetSpec:
         gsd=10.0,
     )
 
-
 def tiny_pipeline(spec: DatasetSpec, seed: int = 0) -> SpecDMPipeline:
     """An untrained generator of a fraction of a megabyte."""
     with torch.random.fork_rng(devices=[]):
@@ -52,14 +48,12 @@ def tiny_pipeline(spec: DatasetSpec, seed: int = 0) -> SpecDMPipeline:
         denoiser = joint_unet(3, spec.patch_size // 4, widths=(32, 32), depth=1)
     return SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(3), torch.ones(3))
 
-
 @pytest.fixture(scope='session')
 def tiny_segmentation_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder of an untrained segmentation generator."""
     folder = tmp_path_factory.mktemp('segmentation') / 'checkpoint'
     tiny_pipeline(tiny_spec('segmentation')).save_pretrained(folder)
     return folder
-
 
 @pytest.fixture(scope='session')
 def tiny_change_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -100,3 +100,15 @@ def test_parts_of_two_generators_do_not_mix() -> None:
     one = tiny_pipeline(tiny_spec('segmentation'))
     with pytest.raises(SpecDMError, match='do not belong together'):
         SpecDMPipeline(one.spec, one.autoencoder, one.denoiser, torch.zeros(9), torch.ones(9))
+
+
+def test_half_precision_halves_the_size_and_keeps_the_samples(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline(tiny_spec('segmentation'))
+    pipeline.save_pretrained(tmp_path / 'full')
+    pipeline.save_pretrained(tmp_path / 'half', half_precision=True)
+    full, half = ((tmp_path / name / 'denoiser' / WEIGHTS).stat().st_size for name in ('full', 'half'))
+    assert half < 0.6 * full
+    loaded = SpecDMPipeline.from_pretrained(tmp_path / 'half')
+    assert next(loaded.denoiser.parameters()).dtype == torch.float32
+    first, second = pipeline.sample(range(4), steps=4), loaded.sample(range(4), steps=4)
+    assert (first['image'] - second['image']).abs().mean() < 0.05 * first['image'].std()

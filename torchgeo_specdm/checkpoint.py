@@ -71,10 +71,16 @@ def check_folder(folder: Path) -> None:
             raise CheckpointError(f'{path} may hold a pickle, which can run code: refused unread; use safetensors')
 
 
-def save_network(network: nn.Module, config: dict[str, Any], folder: Path) -> None:
-    """Write a network's configuration and weights."""
+def save_network(network: nn.Module, config: dict[str, Any], folder: Path, half_precision: bool = False) -> None:
+    """Write a network's configuration and weights.
+
+    In half precision, matrices and kernels become float16; vectors (biases, band offsets) need their digits.
+    """
     write_json(folder / 'config.json', config)
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    weights = {
+        name: (value.half() if half_precision and value.ndim > 1 else value).detach().cpu().contiguous()
+        for name, value in network.state_dict().items()
+    }
     save_file(weights, folder / WEIGHTS, metadata={'format': 'pt'})
 
 
@@ -96,8 +102,9 @@ def load_network(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> 
         with torch.device('meta'):
             network = build(config)
         weights = load_file(path)
-        # Half-precision weights save space on disk; networks compute in float32
-        weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+        # Half-precision weights save space on disk; networks compute in float32. Copies, because tensors on a mapped
+        # file are aligned as the file is, and that changes the last bits of what some kernels compute.
+        weights = {name: value.float().clone() for name, value in weights.items()}
         network.load_state_dict(weights, strict=True, assign=True)
     except FileNotFoundError as error:
         raise CheckpointError(f'{path} is missing; copy the checkpoint again') from error

@@ -141,11 +141,16 @@ class SpecDMPipeline:
         limits = np.iinfo(dtype)
         return image.float().round().clamp(limits.min, limits.max)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the checkpoint; a folder that exists is replaced as a whole."""
-        write_folder(Path(folder), self._write)
+    def save_pretrained(self, folder: str | Path, half_precision: bool = False) -> None:
+        """Write the checkpoint; a folder that exists is replaced as a whole.
 
-    def _write(self, folder: Path) -> None:
+        Args:
+            folder: Where to.
+            half_precision: Store the weights as float16, half the size; they are loaded as float32 all the same.
+        """
+        write_folder(Path(folder), lambda partial: self._write(partial, half_precision))
+
+    def _write(self, folder: Path, half_precision: bool) -> None:
         streams = zip(('image', 'mask'), (self.spec.num_dates, 1), self.autoencoder.latent_channels, strict=True)
         write_json(
             folder / 'specdm.json',
@@ -160,8 +165,8 @@ class SpecDMPipeline:
                 'attribution': self.spec.attribution,
             },
         )
-        save_network(self.autoencoder, self.autoencoder.config, folder / 'autoencoder')
-        save_network(self.denoiser, dict(self.denoiser.config), folder / 'denoiser')
+        save_network(self.autoencoder, self.autoencoder.config, folder / 'autoencoder', half_precision)
+        save_network(self.denoiser, dict(self.denoiser.config), folder / 'denoiser', half_precision)
         write_json(folder / 'scheduler' / 'scheduler_config.json', self.schedule.to_dict())
 
     @classmethod

@@ -41,6 +41,7 @@ class LatentDiffusionTask(GeneratorTask):
         final_lr: Learning rate at the end, as a share of the peak; 1 keeps it constant.
         ema_decay: Decay of the average of the weights.
         dihedral: Learn from all eight orientations of each patch.
+        half_precision: Write the checkpoint's weights as float16.
     """
 
     output = 'checkpoint'
@@ -61,6 +62,7 @@ class LatentDiffusionTask(GeneratorTask):
         final_lr: float = 1.0,
         ema_decay: float = 0.999,
         dihedral: bool = True,
+        half_precision: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -152,4 +154,4 @@ class LatentDiffusionTask(GeneratorTask):
     def on_train_end(self) -> None:
         """Write the checkpoint."""
         if self.trainer.is_global_zero:
-            self.pipeline().save_pretrained(self.root / self.output)
+            self.pipeline().save_pretrained(self.root / self.output, self.hparams['half_precision'])
