@@ -1,0 +1,59 @@
+"""Where synthetic samples are generated, and what keeps their bits the same there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.utils.data import get_worker_info
+
+from torchgeo_specdm.errors import SpecDMError
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """The device to generate on, decided at first use.
+
+    Args:
+        device: By default the GPU if there is one and this is no ``DataLoader`` worker.
+
+    Raises:
+        SpecDMError: CUDA is asked for and absent.
+    """
+    if device is None:
+        device = 'cuda' if get_worker_info() is None and torch.cuda.is_available() else 'cpu'
+    device = parse_device(device)
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        raise SpecDMError(
+            f"device is '{device}', but PyTorch finds no GPU: use device='cpu', or install PyTorch with CUDA"
+        )
+    return device
+
+
+def parse_device(device: str | torch.device) -> torch.device:
+    """The device of that name; does not touch it.
+
+    Raises:
+        SpecDMError: The name means nothing.
+    """
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise SpecDMError(f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'") from error
+
+
+@contextmanager
+def same_arithmetic(device: torch.device) -> Iterator[None]:
+    """Shield the bits of a block from what the process around it has chosen.
+
+    The number of threads and the algorithms that cuDNN picks by timing both change the order of float32 sums.
+    """
+    with torch.autocast(device.type, enabled=False):
+        if device.type == 'cuda':
+            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+                yield
+            return
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

@@ -1,0 +1,284 @@
+"""Samples of a trained generator, as a dataset with random access.
+
+Block b holds the samples [bB, (b+1)B) for a batch size B. A block is always generated whole, as one batch and under
+the same arithmetic, and never depends on what was asked for before: that is why neither the order of access nor
+workers nor repetition change a bit of a sample.
+"""
+
+import operator
+import os
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.utils.data import get_worker_info
+from torchgeo.datasets import NonGeoDataset
+
+from torchgeo_specdm.datasets.device import parse_device, resolve_device, same_arithmetic
+from torchgeo_specdm.diffusion import SOLVERS
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.pipeline import SpecDMPipeline
+from torchgeo_specdm.plotting import rgb_bands, to_colors, to_rgb
+from torchgeo_specdm.spec import DatasetSpec
+
+# Bytes of recent blocks that the workers of a loader keep together: some 3000 patches of 10 bands, 128 px, 16 bit
+_MEMORY = 2 * 2**30
+_BATCH_SIZE = {'cpu': 8, 'cuda': 64}
+
+
+class _OpenEndedError(SpecDMError, TypeError):
+    """The length of a dataset without one; a TypeError is what ``len()`` is expected to raise."""
+
+
+class SpecDMSynthetic(NonGeoDataset):
+    """Image-mask pairs drawn from a checkpoint, each a function of the checkpoint, ``seed`` and its index.
+
+    Samples hold ``image`` (float32) and ``mask`` (int64) on the CPU, in the shapes of
+    :mod:`torchgeo_specdm.spec` and the unit of the real dataset, and ``synthetic`` (0-d bool, True).
+
+    Nothing is loaded before the first access. Recent blocks are kept in memory up to a fixed size; a dataset larger
+    than that is best read in order, since a random access generates a whole block. On a CPU one thread generates, as
+    the number of threads would change the last bits: use workers for more.
+
+    Args:
+        checkpoint: Folder written by ``specdm fit`` or :meth:`SpecDMPipeline.save_pretrained`.
+        length: Number of samples; by default the dataset has no end, and a ``MixedDataset`` takes what it needs.
+        seed: Names one endless dataset of the checkpoint.
+        steps: Time steps of the solver.
+        solver: A name in :data:`torchgeo_specdm.diffusion.SOLVERS`; by default the checkpoint's.
+        batch_size: Samples generated together; by default 8 on a CPU and 64 on a GPU. It moves float bits, by less
+            than 1e-3 of a standard deviation.
+        device: Where to generate. By default the GPU if there is one, but the CPU in a ``DataLoader`` worker: name
+            it where the two must agree to the bit.
+        transforms: Applied to each sample.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, damaged, of a newer format or holds a pickle.
+        SpecDMError: An argument is out of range. At the first access: CUDA is asked for and absent, or the process
+            is forked.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        length: int | None = None,
+        *,
+        seed: int = 0,
+        steps: int = 20,
+        solver: str | None = None,
+        batch_size: int | None = None,
+        device: str | torch.device | None = None,
+        transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+    ) -> None:
+        for name, value, least in (
+            ('length', length, 0), ('seed', seed, 0), ('steps', steps, 1), ('batch_size', batch_size, 1)
+        ):  # fmt: skip
+            if value is not None and value < least:
+                raise SpecDMError(f'{name} is {value}; it must be at least {least}')
+        if solver is not None and solver not in SOLVERS:
+            raise SpecDMError(f'solver is {solver!r}; it must be one of {", ".join(SOLVERS)}')
+        self.checkpoint = Path(checkpoint)
+        self.spec: DatasetSpec = SpecDMPipeline.read_spec(self.checkpoint)
+        self.length = length
+        self.seed = seed
+        self.steps = steps
+        self.solver = solver
+        self.batch_size = batch_size
+        self.device = None if device is None else parse_device(device)
+        self.transforms = transforms
+        self._halved = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop everything that belongs to this process."""
+        self._pid = os.getpid()
+        self._pipeline: SpecDMPipeline | None = None
+        self._blocks: OrderedDict[int, dict[str, Tensor]] = OrderedDict()
+        self._generated = self._served = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a spawned worker receives: neither networks nor blocks."""
+        return {name: v for name, v in self.__dict__.items() if name not in ('_pid', '_pipeline', '_blocks')}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def __len__(self) -> int:
+        """Number of samples.
+
+        Raises:
+            TypeError: The dataset is open-ended.
+        """
+        if self.length is None:
+            raise _OpenEndedError(
+                f'SpecDMSynthetic({str(self.checkpoint)!r}) is open-ended; give it length=... for its length, its '
+                'string and iteration'
+            )
+        return self.length
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """All samples in order.
+
+        Raises:
+            TypeError: The dataset is open-ended.
+        """
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """The sample at ``index``.
+
+        Raises:
+            IndexError: There is no such sample.
+            SpecDMError: The device cannot be used, or has too little memory.
+        """
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The samples at ``indices``; each block they need is generated at most once.
+
+        Raises:
+            IndexError: There is no such sample.
+            SpecDMError: The device cannot be used, or has too little memory.
+        """
+        positions = [self._position(index) for index in indices]
+        try:
+            return self._read(positions)
+        except torch.cuda.OutOfMemoryError as error:
+            self._halve(error)
+        # Outside the handler: the traceback would keep the tensors of the failed batch alive
+        torch.cuda.empty_cache()
+        return self.__getitems__(indices)
+
+    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """The image (both dates), its mask and, if the sample has one, a prediction.
+
+        Args:
+            sample: A sample of this dataset; ``prediction`` is shaped as ``mask``.
+            show_titles: Whether each panel has a title.
+            suptitle: Title of the figure.
+
+        Returns:
+            The figure; the caller closes it.
+        """
+        dates = sample['image'] if self.spec.task == 'change' else sample['image'].unsqueeze(0)
+        low, high = (float(v) for v in np.percentile(dates[:, list(rgb_bands(self.spec))].numpy(), (2, 98)))
+        titles = ('Date 1', 'Date 2') if len(dates) == 2 else ('Image',)
+        panels = {title: to_rgb(date, self.spec, (low, high)) for title, date in zip(titles, dates, strict=True)}
+        panels |= {
+            key.capitalize(): to_colors(sample[key], self.spec) for key in ('mask', 'prediction') if key in sample
+        }
+        figure: Figure
+        figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4), squeeze=False)
+        for axis, (title, panel) in zip(axes[0], panels.items(), strict=True):
+            axis.imshow(panel, interpolation='none')
+            axis.axis('off')
+            if show_titles:
+                axis.set_title(title)
+        if suptitle is not None:
+            figure.suptitle(suptitle)
+        return figure
+
+    def _position(self, index: int) -> int:
+        position = operator.index(index)
+        if position < 0:
+            position += 0 if self.length is None else self.length
+        if position < 0 or (self.length is not None and position >= self.length):
+            raise IndexError(f'index {index} is out of range of a synthetic dataset of length={self.length}')
+        return position
+
+    def _read(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        size = self._load()
+        by_block: dict[int, list[int]] = {}
+        for slot, position in enumerate(positions):
+            by_block.setdefault(position // size, []).append(slot)
+        samples: list[dict[str, Any]] = [{}] * len(positions)
+        for number, slots in by_block.items():
+            block = self._block(number)
+            for slot in slots:
+                row = positions[slot] % size
+                # Copies: a transform that works in place must not reach the block
+                sample: dict[str, Any] = {
+                    'image': block['image'][row].to(torch.float32, copy=True),
+                    'mask': block['mask'][row].to(torch.int64, copy=True),
+                }
+                sample = self.transforms(sample) if self.transforms else sample
+                samples[slot] = sample | {'synthetic': torch.tensor(True)}
+        self._served += len(positions)
+        return samples
+
+    def _block(self, number: int) -> dict[str, Tensor]:
+        """Block ``number``, from memory if it is there."""
+        if number in self._blocks:
+            self._blocks.move_to_end(number)
+            return self._blocks[number]
+        block = self._blocks[number] = self._compact(self._generate(number))
+        self._generated += len(block['mask'])
+        worker = get_worker_info()
+        budget = _MEMORY // (worker.num_workers if worker else 1)
+        if len(self._blocks) > max(1, budget // sum(value.nbytes for value in block.values())):
+            self._blocks.popitem(last=False)
+            self._warn_of_waste()
+        return block
+
+    def _generate(self, number: int) -> dict[str, Tensor]:
+        """Compute block ``number``; a function of the settings alone."""
+        size, pipeline = self._load(), self._pipeline
+        assert pipeline is not None
+        indices = range(number * size, (number + 1) * size)
+        with same_arithmetic(pipeline.device):
+            return pipeline.sample(indices, seed=self.seed, steps=self.steps, solver=self.solver)
+
+    def _compact(self, block: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The same values in the smallest type that holds them."""
+        image = getattr(torch, self.spec.dtype) if self.spec.dtype in ('uint8', 'uint16', 'int16') else torch.float32
+        mask = torch.uint8 if self.spec.num_classes <= 256 else torch.int64
+        return {'image': block['image'].to(image), 'mask': block['mask'].to(mask)}
+
+    def _load(self) -> int:
+        """Load the networks if this process has not yet, and return the size of a block."""
+        if self._pid != os.getpid():
+            if self.device is not None and self.device.type == 'cuda':
+                raise SpecDMError(
+                    'CUDA cannot be used in a forked process: give the DataLoader num_workers=0 or '
+                    "multiprocessing_context='spawn', or the dataset device='cpu'"
+                )
+            if self._pipeline is not None and self._pipeline.device.type == 'cuda':
+                self._forget()
+            self._pid = os.getpid()
+        if self._pipeline is None:
+            self._pipeline = SpecDMPipeline.from_pretrained(self.checkpoint, resolve_device(self.device))
+        return self.batch_size or _BATCH_SIZE.get(self._pipeline.device.type, _BATCH_SIZE['cpu'])
+
+    def _halve(self, error: torch.cuda.OutOfMemoryError) -> None:
+        size = self._load()
+        if self._halved or size == 1:
+            advice = f'try batch_size={size // 2}' if size > 1 else "use device='cpu'"
+            raise SpecDMError(
+                f'the GPU has too little free memory to generate {size} samples at once: {advice}'
+            ) from error
+        self._halved = True
+        self.batch_size = size // 2
+        self._blocks.clear()
+        warnings.warn(
+            f'the GPU has too little free memory to generate {size} samples at once; from here on the samples are '
+            f'those of batch_size={self.batch_size}',
+            stacklevel=4,
+        )
+
+    def _warn_of_waste(self) -> None:
+        # Four times what was read: memory is too small for random access, and the user would only notice the time
+        if 0 < 4 * self._served < self._generated:
+            self._served = self._generated = 0
+            warnings.warn(
+                f'{len(self._blocks)} blocks fit in memory, and blocks are generated again and again: read the '
+                'dataset in order (a MixedDataset is shuffled already), or make batch_size smaller',
+                stacklevel=6,
+            )
