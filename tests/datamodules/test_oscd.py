@@ -11,15 +11,11 @@ from torch.utils.data import default_collate
 from torchgeo.datasets import DatasetNotFoundError
 
 from tests.data.oscd.data import write_oscd
+from torchgeo_specdm.compat import change_task
 from torchgeo_specdm.datamodules.oscd import MEAN, STD, OSCDPatchesDataModule
 from torchgeo_specdm.datasets.oscd import OSCD
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.spec import find_spec
-
-try:
-    from torchgeo.tasks import ChangeDetection
-except ModuleNotFoundError:
-    from torchgeo.trainers import ChangeDetectionTask as ChangeDetection
 
 
 @pytest.fixture(scope='module')
@@ -65,7 +61,7 @@ def test_train_split_smaller_than_the_batch_still_has_one(root: Path) -> None:
 @pytest.mark.parametrize('model', ['fcsiamdiff', 'unet'])
 def test_torchgeo_change_detection_task_trains(root: Path, tmp_path: Path, model: str) -> None:
     data = OSCDPatchesDataModule(root, patch_size=32, overlap=0.0, batch_size=4)
-    task = ChangeDetection(model=model, backbone='resnet18', in_channels=10, task='binary', loss='bce')
+    task = change_task()(model=model, backbone='resnet18', in_channels=10, task='binary', loss='bce')
     trainer = Trainer(
         default_root_dir=tmp_path,
         logger=TensorBoardLogger(tmp_path),
@@ -75,7 +71,7 @@ def test_torchgeo_change_detection_task_trains(root: Path, tmp_path: Path, model
         limit_val_batches=1,
         limit_test_batches=1,
         log_every_n_steps=1,
-        num_sanity_val_steps=1,
+        num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
