@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from torchgeo_specdm import compat
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.tasks import AutoencoderTask
@@ -128,6 +129,16 @@ def test_torchgeos_task_runs_by_its_short_name(tmp_path: Path) -> None:
     assert weights.parent.name == 'checkpoints'
     for command in ('validate', 'test'):
         assert main([command, '--config', config, '--ckpt_path', str(weights)]) == 0
+
+
+@pytest.mark.parametrize('name', {'ChangeDetectionTask', compat.change_task().__name__})
+def test_torchgeos_tasks_are_found_by_their_old_and_new_names(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(['fit', '--model', name, '--data', 'OSCDDataModule', '--print_config'])
+    assert not end.value.code
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config['model']['class_path'].rpartition('.')[-1] == name
+    assert config['data']['class_path'].startswith('torchgeo.')
 
 
 @pytest.mark.parametrize(

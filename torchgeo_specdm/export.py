@@ -1,10 +1,9 @@
 """Generated samples as GeoTIFF: ``image/000000.tif`` (``_t1``, ``_t2`` for two dates) and ``mask/000000.tif``.
 
-A file appears under its name when it is complete, and a block of samples is generated again unless all of it is there.
+A file appears under its name when it is complete; what is there is not generated again.
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,7 @@ def export(
     Raises:
         SpecDMError: The checkpoint is bad, or the folder holds something else.
     """
-    options = {name: value for name, value in {'solver': solver, 'batch_size': batch_size}.items() if value is not None}
-    dataset = SpecDMSynthetic(checkpoint, length=count, seed=seed, steps=steps, device=device, **options)
+    dataset = SpecDMSynthetic(checkpoint, seed=seed, steps=steps, solver=solver, batch_size=batch_size, device=device)
     spec = dataset.spec
     settings = {
         'generator': checkpoint.resolve().name,
@@ -68,14 +66,11 @@ def export(
     tags = {'SYNTHETIC': 'torchgeo_specdm', 'GENERATOR': settings['generator'], 'SEED': seed}
     tags |= {name: text for name, text in {'LICENCE': spec.licence, 'ATTRIBUTION': spec.attribution}.items() if text}
     missing = [i for i in range(count) if not all(path.is_file() for path in _paths(folder, i, spec))]
-    with tqdm(total=count, initial=count - len(missing), desc='sampling', unit='image') as progress:
-        for block in _blocks(missing, dataset.batch_size):
-            # The first block shows whether the device and the solver work: nothing is written before
-            samples = dataset.__getitems__(block)
-            _describe(folder, settings | {'count': count})
-            for index, sample in zip(block, samples, strict=True):
-                write_sample(folder, index, sample, spec, tags | {'INDEX': index})
-                progress.update()
+    for index in tqdm(missing, desc='sampling', unit='image', initial=count - len(missing), total=count):
+        sample = dataset[index]
+        # The first sample shows whether device and solver work: nothing is written before
+        _describe(folder, settings | {'count': count})
+        write_sample(folder, index, sample, spec, tags | {'INDEX': index})
 
 
 def write_sample(folder: Path, index: int, sample: dict[str, Any], spec: DatasetSpec, tags: dict[str, Any]) -> None:
@@ -156,9 +151,3 @@ def _describe(folder: Path, description: dict[str, Any]) -> None:
 def _paths(folder: Path, index: int, spec: DatasetSpec) -> list[Path]:
     images, mask = sample_files(folder, index, spec)
     return [*images, mask]
-
-
-def _blocks(indices: list[int], size: int) -> Iterator[list[int]]:
-    """Group indices by the block that they are generated in."""
-    for block in sorted({index // size for index in indices}):
-        yield [index for index in indices if index // size == block]
