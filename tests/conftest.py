@@ -12,6 +12,7 @@ from torchgeo_specdm.spec import DatasetSpec
 # The networks here are tiny, and threads of several processes on the same cores cost more than they bring
 torch.set_num_threads(1)
 
+
 @pytest.fixture(scope='session')
 def shared_data() -> Path:
     """Real data beside the checkout; tests that need it are skipped, and say so, where it is not."""
@@ -19,6 +20,7 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f'real data is not there: {folder.name}')
     return folder
+
 
 def tiny_spec(task: str) -> DatasetSpec:
     """Three bands, patches of 16 px."""
@@ -37,16 +39,24 @@ def tiny_spec(task: str) -> DatasetSpec:
         gsd=10.0,
     )
 
+
 def tiny_pipeline(spec: DatasetSpec, seed: int = 0) -> SpecDMPipeline:
     """An untrained generator of a fraction of a megabyte."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         autoencoder = TwoStreamAutoencoder(
-            spec.task, spec.num_bands, spec.num_classes, spec.ignore_index, latent_channels=(2, 1), width=(16, 16), depth=1
+            spec.task,
+            spec.num_bands,
+            spec.num_classes,
+            spec.ignore_index,
+            latent_channels=(2, 1),
+            width=(16, 16),
+            depth=1,
         )
         autoencoder.set_scaling(torch.tensor(1500.0), torch.tensor(500.0))
         denoiser = joint_unet(3, spec.patch_size // 4, widths=(32, 32), depth=1)
     return SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(3), torch.ones(3))
+
 
 @pytest.fixture(scope='session')
 def tiny_segmentation_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -54,6 +64,7 @@ def tiny_segmentation_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp('segmentation') / 'checkpoint'
     tiny_pipeline(tiny_spec('segmentation')).save_pretrained(folder)
     return folder
+
 
 @pytest.fixture(scope='session')
 def tiny_change_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -1,1 +1,16 @@
-""""""
+"""Lightning datamodules."""
+
+from torchgeo_specdm.datamodules.generator import GeneratorDataModule, LatentDataModule
+from torchgeo_specdm.datamodules.indian_pines import IndianPinesDataModule
+from torchgeo_specdm.datamodules.mixed import MixedDataModule
+from torchgeo_specdm.datamodules.oscd import OSCDPatchesDataModule
+from torchgeo_specdm.datamodules.segmunich import SegMunichDataModule
+
+__all__ = [
+    'GeneratorDataModule',
+    'IndianPinesDataModule',
+    'LatentDataModule',
+    'MixedDataModule',
+    'OSCDPatchesDataModule',
+    'SegMunichDataModule',
+]
