@@ -4,8 +4,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torchgeo.trainers import SemanticSegmentationTask
 
+from torchgeo_specdm.compat import segmentation_task
 from torchgeo_specdm.datamodules.indian_pines import IndianPinesDataModule
 
 pytest.importorskip('tensorly', reason="the scene needs the extra 'demo'")
@@ -24,7 +24,7 @@ def test_train_pixels_are_standardised() -> None:
 def test_torchgeo_task_learns(tmp_path: Path) -> None:
     """TensorBoard's logger makes TorchGeo draw validation samples."""
     datamodule = IndianPinesDataModule(batch_size=4, overlap=0.5)
-    task = SemanticSegmentationTask(
+    task = segmentation_task()(
         model='unet', backbone='resnet18', in_channels=200, task='multiclass', num_classes=16, ignore_index=255
     )
     trainer = Trainer(

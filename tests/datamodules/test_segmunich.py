@@ -4,9 +4,9 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torchgeo.trainers import SemanticSegmentationTask
 
 from tests.data.segmunich.data import write_segmunich
+from torchgeo_specdm.compat import segmentation_task
 from torchgeo_specdm.datamodules.segmunich import SegMunichDataModule
 from torchgeo_specdm.functional.near_duplicates import block_means, near_duplicate_groups
 
@@ -45,7 +45,7 @@ def test_train_pixels_are_standardised(root: Path) -> None:
 def test_torchgeo_task_learns(root: Path, tmp_path: Path, bands: tuple[str, ...]) -> None:
     """TensorBoard's logger makes TorchGeo draw validation samples, where the bands allow it."""
     datamodule = SegMunichDataModule(root, bands, batch_size=2)
-    task = SemanticSegmentationTask(
+    task = segmentation_task()(
         model='unet', backbone='resnet18', in_channels=len(bands), task='multiclass', num_classes=13
     )
     trainer = Trainer(

@@ -1,7 +1,5 @@
 """Indian Pines for TorchGeo's trainer."""
 
-from typing import Any
-
 from torch import Tensor
 from torchgeo.datamodules import NonGeoDataModule
 
@@ -27,8 +25,8 @@ class IndianPinesDataModule(NonGeoDataModule):
     std: Tensor
 
     def __init__(
-        self, patch_size: int = 32, overlap: float = 0.875, batch_size: int = 16, num_workers: int = 0, **kwargs: Any
+        self, patch_size: int = 32, overlap: float = 0.875, batch_size: int = 16, num_workers: int = 0
     ) -> None:
         # TorchGeo builds its normalisation from these two in __init__
         self.mean, self.std = IndianPines('train', patch_size, overlap).band_statistics()
-        super().__init__(IndianPines, batch_size, num_workers, patch_size=patch_size, overlap=overlap, **kwargs)
+        super().__init__(IndianPines, batch_size, num_workers, patch_size=patch_size, overlap=overlap)

@@ -70,7 +70,12 @@ def _write_image(path: Path, image: NDArray, paged: bool) -> None:
         pages = [Image.fromarray(np.ascontiguousarray(row)) for row in image.transpose(1, 2, 0)]
         pages[0].save(path, save_all=True, append_images=pages[1:])
         return
-    with rasterio.open(
-        path, 'w', 'GTiff', width=SIZE, height=SIZE, count=10, dtype='float32', transform=PIXEL
-    ) as raster:
+    write_bands(path, image)
+
+
+def write_bands(path: Path, image: NDArray) -> None:
+    """Any ``(C, H, W)`` as a GeoTIFF."""
+    count, height, width = image.shape
+    profile = {'count': count, 'height': height, 'width': width, 'dtype': image.dtype, 'transform': PIXEL}
+    with rasterio.open(path, 'w', 'GTiff', **profile) as raster:
         raster.write(image)
