@@ -70,7 +70,7 @@ def test_truncated_weights(copy: Path) -> None:
 def test_newer_format(copy: Path) -> None:
     path = copy / 'specdm.json'
     path.write_text(json.dumps(json.loads(path.read_text()) | {'format': 99}))
-    with pytest.raises(CheckpointError, match='format 99.*upgrade'):
+    with pytest.raises(CheckpointError, match=r'format 99.*upgrade'):
         SpecDMPipeline.read_spec(copy)
 
 

@@ -32,23 +32,24 @@ def to_rgb(image: Tensor, spec: DatasetSpec, limits: tuple[float, float] | None 
     """
     shown = image[list(rgb_bands(spec))].movedim(0, -1).double().numpy()
     low, high = limits or tuple(np.percentile(shown, (2, 98)))
-    return np.clip((shown - low) / max(high - low, 1e-9), 0, 1)
+    stretched: NDArray[np.float64] = np.clip((shown - low) / max(high - low, 1e-9), 0, 1)
+    return stretched
 
 
 def to_colors(mask: Tensor, spec: DatasetSpec) -> NDArray[np.float64]:
     """A mask ``(H, W)`` or ``(1, H, W)`` as ``(H, W, 3)``; pixels without a label are white."""
-    palette = spec.palette or tuple(
-        tuple(int(255 * v) for v in plt.get_cmap('tab20')(c % 20)[:3]) for c in range(spec.num_classes)
-    )
-    colors = np.vstack([np.asarray(palette, float) / 255, np.ones((1, 3))])
+    if spec.palette is None:
+        known = np.array([plt.get_cmap('tab20')(value % 20)[:3] for value in range(spec.num_classes)])
+    else:
+        known = np.asarray(spec.palette, float) / 255
+    colors = np.vstack([known, np.ones((1, 3))])
     index = mask.reshape(mask.shape[-2:]).numpy()
     valid = (index >= 0) & (index < spec.num_classes)
-    return colors[np.where(valid, index, spec.num_classes)]
+    picked: NDArray[np.float64] = colors[np.where(valid, index, spec.num_classes)]
+    return picked
 
 
-def plot_pairs(
-    groups: Mapping[str, Sequence[Mapping[str, Tensor]]], spec: DatasetSpec, size: float = 1.2
-) -> Figure:
+def plot_pairs(groups: Mapping[str, Sequence[Mapping[str, Tensor]]], spec: DatasetSpec, size: float = 1.2) -> Figure:
     """A row of pairs for each group (say, real and synthetic), the mask under its image.
 
     All pairs share one stretch, so that brightness can be compared.
@@ -64,6 +65,7 @@ def plot_pairs(
     dates = [date for image in every for date in (image if spec.task == 'change' else [image])]
     shown = np.concatenate([date[list(rgb_bands(spec))].numpy().ravel() for date in dates])
     low, high = (float(v) for v in np.percentile(shown, (2, 98)))
+    figure: Figure
     figure, axes = plt.subplots(len(rows), columns, figsize=(size * columns, size * len(rows)), squeeze=False)
     for (title, samples, part), line in zip(rows, axes, strict=True):
         line[0].set_ylabel(title, fontsize=7)

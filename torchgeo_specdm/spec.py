@@ -208,7 +208,7 @@ def fold_dates(image: Tensor) -> Tensor:
 
 def unfold_dates(image: Tensor, dates: int) -> Tensor:
     """Inverse of :func:`fold_dates` for a batch of ``dates`` dates."""
-    return image.unflatten(1, (dates, -1)) if dates > 1 else image
+    return image.reshape(len(image), dates, -1, *image.shape[2:]) if dates > 1 else image
 
 
 def one_hot(mask: Tensor, num_classes: int, ignore_index: int | None = None) -> Tensor:

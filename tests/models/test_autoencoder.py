@@ -17,7 +17,13 @@ def batch(task: str, classes: int, size: int = 16) -> tuple[torch.Tensor, torch.
 @pytest.mark.parametrize('architecture', ['space_to_depth', 'kl'])
 def test_shapes(task: str, architecture: str) -> None:
     model = TwoStreamAutoencoder(
-        task, 3, 2, architecture=architecture, latent_channels=(4, 2), width=(32, 32), depth=1  # type: ignore[arg-type]
+        task,
+        3,
+        2,
+        architecture=architecture,
+        latent_channels=(4, 2),
+        width=(32, 32),
+        depth=1,  # type: ignore[arg-type]
     )
     image, mask = batch(task, 2)
     posterior = model.encode(image, mask)

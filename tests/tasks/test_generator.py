@@ -86,7 +86,9 @@ def test_an_interrupted_run_continues(stage: str, tmp_path: Path) -> None:
     first = fit(make(), tmp_path, max_steps=2)
     first.save_checkpoint(tmp_path / 'last.ckpt')
     task = make()
-    trainer = Trainer(accelerator='cpu', max_steps=4, default_root_dir=tmp_path, logger=False, enable_progress_bar=False)
+    trainer = Trainer(
+        accelerator='cpu', max_steps=4, default_root_dir=tmp_path, logger=False, enable_progress_bar=False
+    )
     trainer.fit(task, task.wrap_datamodule(FakeDataModule(), tmp_path), ckpt_path=tmp_path / 'last.ckpt')
     assert trainer.global_step == 4
     if isinstance(task, LatentDiffusionTask):

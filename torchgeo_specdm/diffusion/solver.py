@@ -22,15 +22,18 @@ from torchgeo_specdm.diffusion.objective import Denoiser
 from torchgeo_specdm.diffusion.schedule import NoiseSchedule
 from torchgeo_specdm.errors import SpecDMError
 
-# Steps evenly spaced in log sigma. Evenly spaced time steps leave the last step so long that, at 20 steps, a Gaussian of
-# standard deviation 0.1 comes out at 0.027; this spacing gives 0.09 (tests/diffusion/test_solver.py).
+# Steps evenly spaced in log sigma. Evenly spaced time steps leave the last one so long that, at 20 steps, a Gaussian
+# of standard deviation 0.1 comes out at 0.027; this spacing gives 0.09 (tests/diffusion/test_solver.py).
 _SPACING = {'use_exponential_sigmas': True}
 
 SOLVERS: dict[str, tuple[Any, dict[str, Any]]] = {
     'ddpm': (DDPMScheduler, {'clip_sample': False}),
     'ddim': (DDIMScheduler, {'clip_sample': False, 'set_alpha_to_one': True, 'timestep_spacing': 'trailing'}),
     'dpmsolver++': (DPMSolverMultistepScheduler, {'algorithm_type': 'dpmsolver++', 'solver_order': 2, **_SPACING}),
-    'sde-dpmsolver++': (DPMSolverMultistepScheduler, {'algorithm_type': 'sde-dpmsolver++', 'solver_order': 2, **_SPACING}),
+    'sde-dpmsolver++': (
+        DPMSolverMultistepScheduler,
+        {'algorithm_type': 'sde-dpmsolver++', 'solver_order': 2, **_SPACING},
+    ),
     'unipc': (UniPCMultistepScheduler, {'solver_order': 2, **_SPACING}),
     'heun': (HeunDiscreteScheduler, dict(_SPACING)),
 }
@@ -84,10 +87,11 @@ def solve(
         raise SpecDMError(f'steps is {steps}; it must be between 1 and {schedule.num_train_timesteps}')
     scheduler = make_solver(solver, schedule)
     scheduler.set_timesteps(steps, device=device)
-    z = torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators]).to(device)
+    noise = [torch.randn(tuple(shape), generator=generator) for generator in generators]
+    z: Tensor = torch.stack(noise).to(device)
     z = z * scheduler.init_noise_sigma
-    noise = {'generator': list(generators)} if solver in _STOCHASTIC else {}
+    draws = {'generator': list(generators)} if solver in _STOCHASTIC else {}
     for t in tqdm(scheduler.timesteps, desc='sampling', disable=not progress, leave=False):
         prediction = denoiser(scheduler.scale_model_input(z, t), t.expand(len(z)))
-        z = scheduler.step(prediction, t, z, **noise).prev_sample
+        z = scheduler.step(prediction, t, z, **draws).prev_sample
     return z

@@ -3,7 +3,7 @@ r"""Spectral angle between two spectra :math:`u, v` (Kruse et al., 1993), equati
 .. math:: \theta(u, v) = \arccos \frac{u \cdot v}{\|u\| \|v\|}
                        = 2 \operatorname{atan2}(\|\hat u - \hat v\|, \|\hat u + \hat v\|)
 
-The second form (Kahan) is exact for small angles, where the first loses half of the digits and its gradient is infinite.
+The second form (Kahan) is exact for small angles, where the first loses half of the digits and has no finite gradient.
 """
 
 import torch
@@ -35,4 +35,5 @@ def spectral_angle(prediction: Tensor, target: Tensor, dim: int = 1, eps: float 
 
 
 def _unit(spectra: Tensor, dim: int) -> Tensor:
-    return spectra / spectra.norm(dim=dim, keepdim=True)
+    length: Tensor = spectra.norm(dim=dim, keepdim=True)
+    return spectra / length

@@ -95,6 +95,8 @@ class TwoStreamAutoencoder(nn.Module):
         )
         self.image_branch: Branch = image
         self.mask_branch: Branch = mask
+        self.offset: Tensor
+        self.gain: Tensor
         # Pixel value p of a band enters the network as (p - offset) / gain
         self.register_buffer('offset', torch.zeros(num_bands))
         self.register_buffer('gain', torch.ones(num_bands))
@@ -113,8 +115,8 @@ class TwoStreamAutoencoder(nn.Module):
 
     def set_scaling(self, offset: Tensor, gain: Tensor) -> None:
         """Set what pixel value becomes 0 and what difference becomes 1, per band, in the dataset's unit."""
-        self.offset.copy_(offset.expand_as(self.offset))  # type: ignore[operator]
-        self.gain.copy_(gain.expand_as(self.gain))  # type: ignore[operator]
+        self.offset.copy_(offset.expand_as(self.offset))
+        self.gain.copy_(gain.expand_as(self.gain))
 
     def normalize(self, image: Tensor) -> Tensor:
         """Raw images ``(B, C, H, W)`` or ``(B, 2, C, H, W)`` as the network sees them, ``(B, T*C, H, W)``."""
@@ -180,10 +182,9 @@ class TwoStreamAutoencoder(nn.Module):
         return Posterior(mean, log_variance.clamp(-30, 20))
 
     def _decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        image, mask = z.split(self.latent_channels, 1)
+        image, mask = torch.split(z, list(self.latent_channels), 1)
         return self.image_branch.decode(image), self.mask_branch.decode(mask)
 
     @staticmethod
-    def _per_band(values: Tensor | nn.Module) -> Tensor:
-        assert isinstance(values, Tensor)
+    def _per_band(values: Tensor) -> Tensor:
         return values.view(-1, 1, 1)

@@ -29,21 +29,23 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         groups = max(1, width // 16)
+        last = nn.Conv2d(width, width, 3, padding=1)
+        # The block starts as the identity
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.layers = nn.Sequential(
             nn.GroupNorm(groups, width),
             nn.SiLU(),
             nn.Conv2d(width, width, 3, padding=1),
             nn.GroupNorm(groups, width),
             nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            last,
         )
-        # The block starts as the identity
-        nn.init.zeros_(self.layers[-1].weight)
-        nn.init.zeros_(self.layers[-1].bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape as ``x``."""
-        return x + self.layers(x)
+        change: Tensor = self.layers(x)
+        return x + change
 
 
 class SpaceToDepthBranch(Branch):

@@ -1,4 +1,4 @@
-"""The denoiser of joint latents: diffusers' U-Net (Ronneberger et al., 2015; Ho et al., 2020) over all streams at once."""
+"""The denoiser of joint latents: diffusers' U-Net (Ronneberger et al., 2015; Ho et al., 2020) over all streams."""
 
 from collections.abc import Sequence
 

@@ -21,8 +21,8 @@ from torchgeo_specdm.tasks.generator import GeneratorTask
 class AutoencoderTask(GeneratorTask):
     """Trains a :class:`~torchgeo_specdm.models.TwoStreamAutoencoder` and writes it to ``<root>/autoencoder``.
 
-    Validation logs ``val_rmse`` [the dataset's unit], ``val_sad`` [rad], ``val_cross_entropy`` [nat], ``val_miou`` and a
-    picture of real and reconstructed pairs.
+    Validation logs ``val_rmse`` [the dataset's unit], ``val_sad`` [rad], ``val_cross_entropy`` [nat], ``val_miou``
+    and a picture of real and reconstructed pairs.
 
     Args:
         architecture: ``space_to_depth`` (fast) or ``kl`` (the paper's).
@@ -104,7 +104,7 @@ class AutoencoderTask(GeneratorTask):
         with self.half_on_cuda():
             losses = self.model.losses(batch['image'], batch['mask'])
         h = self.hparams
-        loss = (
+        loss: Tensor = (
             losses['l1']
             + h['sad_weight'] * losses['spectral_angle']
             + losses['cross_entropy']

@@ -103,7 +103,7 @@ class LatentDiffusionTask(GeneratorTask):
     def _average(self, average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
         # The average of a short history must not remember the initial weights
         count = float(updates)
-        decay = min(self.hparams['ema_decay'], (1 + count) / (10 + count))
+        decay: float = min(self.hparams['ema_decay'], (1 + count) / (10 + count))
         return decay * average + (1 - decay) * current
 
     def configure_optimizers(self) -> Any:
