@@ -18,6 +18,7 @@ from tqdm import tqdm
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import dihedral
 from torchgeo_specdm.functional.dihedral import ORIENTATIONS
+from torchgeo_specdm.functional.statistics import band_statistics
 from torchgeo_specdm.models import TwoStreamAutoencoder
 from torchgeo_specdm.spec import DatasetSpec, find_spec
 
@@ -92,15 +93,10 @@ class GeneratorDataModule(LightningDataModule):
         dataset = self._dataset('train')
         size = len(dataset)  # type: ignore[arg-type]
         chosen = np.random.default_rng(0).permutation(size)[:_STATISTICS_SAMPLES].tolist()
-        count, total, squares = 0, torch.zeros(1), torch.zeros(1)
-        for batch in self._loader(Subset(dataset, chosen), shuffle=False):
-            values = batch['image'].double().movedim(-3, 0).flatten(1)
-            count += values.shape[1]
-            total = total + values.sum(1)
-            squares = squares + values.square().sum(1)
-        mean = total / count
-        std = (squares / count - mean.square()).clamp_min(0).sqrt()
-        return mean.float(), std.float().clamp_min(1e-6)
+        loader = self._loader(Subset(dataset, chosen), shuffle=False)
+        mean, std = band_statistics(batch['image'] for batch in loader)
+        # A constant band must not be divided by zero
+        return mean, std.clamp_min(1e-6)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled raw train samples."""
