@@ -106,7 +106,11 @@ class MixedDataset(NonGeoDataset):
             sources = [int(self._source[indices[slot]]) for slot in slots]
             found = _fetch(self.synthetic if synthetic else self.real, sources)
             for slot, source, sample in zip(slots, sources, found, strict=True):
-                pair = self._transform(_pair(sample)) if synthetic else self._check(sample, source)
+                pair = (
+                    self._transform(_pair(sample, type(self.synthetic).__name__))
+                    if synthetic
+                    else self._check(sample, source)
+                )
                 samples[slot] = pair | {'synthetic': torch.tensor(synthetic)}
         return samples
 
@@ -125,7 +129,7 @@ class MixedDataset(NonGeoDataset):
         synthetic = find_spec(self.synthetic)
         if synthetic is None:
             raise SpecDMError(f'the synthetic dataset {type(self.synthetic).__name__} carries no spec')
-        found = declared or DatasetSpec.from_sample(self.real[0], name=name)
+        found = declared or DatasetSpec.from_sample(_pair(self.real[0], name), name=name)
         found.require_match(synthetic, 'the real dataset', 'the synthetic dataset')
         if declared is None:
             warnings.warn(
@@ -147,12 +151,12 @@ class MixedDataset(NonGeoDataset):
             return sample
         if self._batched:
             sample = {key: value.unsqueeze(0) for key, value in sample.items()}
-        sample = _pair(self._transforms(sample))
+        sample = _pair(self._transforms(sample), f'after its transforms, {type(self.real).__name__}')
         return {key: value.squeeze(0) for key, value in sample.items()} if self._batched else sample
 
     def _check(self, sample: Any, index: int) -> dict[str, Tensor]:
         """Image and mask of a real sample, if they can stand in one batch with synthetic ones."""
-        pair = _pair(sample)
+        pair = _pair(sample, type(self.real).__name__)
         for key, value in pair.items():
             expected = self._expected[key]
             if value.shape != expected.shape or value.dtype != expected.dtype:
@@ -232,10 +236,10 @@ def _fetch(dataset: Any, indices: list[int]) -> list[Any]:
     return [dataset[index] for index in indices]
 
 
-def _pair(sample: Any) -> dict[str, Tensor]:
+def _pair(sample: Any, owner: str) -> dict[str, Tensor]:
     if not isinstance(sample, dict) or not all(isinstance(sample.get(key), Tensor) for key in _KEYS):
         found = ', '.join(map(str, sample)) if isinstance(sample, dict) else type(sample).__name__
-        raise SpecDMError(f'a sample needs the tensors image and mask; it has {found}')
+        raise SpecDMError(f'{owner}: a sample needs the tensors image and mask; it has {found}')
     return {key: sample[key] for key in _KEYS}
 
 
