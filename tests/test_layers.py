@@ -13,7 +13,7 @@ LAYERS = {
     **dict.fromkeys(['functional', 'models', 'diffusion'], 1),
     **dict.fromkeys(['checkpoint', 'pipeline', 'plotting', 'datasets'], 2),
     **dict.fromkeys(['datamodules', 'tasks', 'export'], 3),
-    **dict.fromkeys(['report', 'stages'], 4),
+    **dict.fromkeys(['report', 'resume', 'stages'], 4),
     **dict.fromkeys(['demo', 'fit', 'cli', '__main__'], 5),
 }
 # These run where neither TorchGeo nor GDAL is installed

@@ -5,7 +5,6 @@ A stage of a generator that is finished is skipped, one that was interrupted is 
 
 import argparse
 import pickle
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,17 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import torchgeo_specdm.datamodules
 import torchgeo_specdm.tasks  # noqa: F401
 from torchgeo_specdm import __version__, compat
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
+from torchgeo_specdm.resume import ResumeCheckpoint
 from torchgeo_specdm.stages import plan, select
 from torchgeo_specdm.tasks.generator import GeneratorTask
-
-_SAVE_EVERY = 300.0  # [s]; an interruption saves as well, so this is what a crash can cost
 
 _DESCRIPTION = (
     'Options are those of LightningCLI: --model, --data and --trainer name any class of TorchGeo or this package '
@@ -31,39 +30,6 @@ _DESCRIPTION = (
     'runs one alone; without it, fit runs all and the others the last. "fit --restart" discards what a stage has '
     'trained so far; without it, finished stages are skipped and interrupted ones are resumed.'
 )
-
-
-class ResumeCheckpoint(Checkpoint):
-    """Keeps the state of a run in one file, written every few minutes, when interrupted and at the end."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._saved = time.monotonic()
-        self._first_step = 0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._saved, self._first_step = time.monotonic(), trainer.global_step
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Save when it is time."""
-        # One process decides for all, or they would wait for one another
-        if trainer.strategy.broadcast(time.monotonic() - self._saved >= _SAVE_EVERY):
-            self._save(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last state."""
-        self._save(trainer)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save when a user or a scheduler stops the run; after an error, processes no longer march together."""
-        if not isinstance(exception, Exception) and trainer.training and trainer.global_step > self._first_step:
-            self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self.path)
-            self._saved = time.monotonic()
 
 
 class SpecDMCLI(LightningCLI):
@@ -136,7 +102,8 @@ class SpecDMCLI(LightningCLI):
             # How Lightning ends after Ctrl-C
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt(*['the same command resumes'] * bool(last)) from error
-            raise
+            # Lightning ends with 0 when a scheduler stops it, as if the work were done
+            raise SystemExit(143) if isinstance(error, SIGTERMException) else error from error
 
     def validate(self, model: LightningModule, datamodule: Any = None, ckpt_path: Any = None, **kwargs: Any) -> None:
         """Evaluate; a generator as it was last saved.
