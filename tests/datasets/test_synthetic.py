@@ -216,6 +216,23 @@ def test_the_device_that_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_module.resolve_device(None) == torch.device('cpu')
 
 
+@pytest.mark.parametrize('chosen', ['highest', 'medium'])
+def test_gpu_arithmetic_is_exact_inside_and_the_users_outside(chosen: str) -> None:
+    def state() -> list[Any]:
+        return [getattr(owner, name) for owner, name, _ in device_module._exact_cuda()]
+
+    original = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(chosen)
+    try:
+        before = state()
+        with device_module.same_arithmetic(torch.device('cuda')):
+            assert state() == [value for *_, value in device_module._exact_cuda()]
+        assert state() == before
+        assert torch.get_float32_matmul_precision() == chosen
+    finally:
+        torch.set_float32_matmul_precision(original)
+
+
 def test_out_of_memory_halves_the_batch_once(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = list(SpecDMSynthetic(checkpoint, 8, steps=1, batch_size=2))
     sample = SpecDMPipeline.sample

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.utils.data import get_worker_info
@@ -44,16 +45,33 @@ def parse_device(device: str | torch.device) -> torch.device:
 def same_arithmetic(device: torch.device) -> Iterator[None]:
     """Shield the bits of a block from what the process around it has chosen.
 
-    The number of threads and the algorithms that cuDNN picks by timing both change the order of float32 sums.
+    The number of threads, the algorithms that cuDNN picks by timing and TF32 all change float32 sums.
     """
-    with torch.autocast(device.type, enabled=False):
-        if device.type == 'cuda':
-            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-                yield
-            return
+    with torch.autocast(device.type, enabled=False), _settings(_exact_cuda() if device.type == 'cuda' else []):
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+def _exact_cuda() -> list[tuple[Any, str, Any]]:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    exact: list[tuple[Any, str, Any]] = [(cudnn, 'benchmark', False), (cudnn, 'deterministic', True)]
+    if hasattr(cudnn, 'conv'):
+        # PyTorch >= 2.9 names the precision of each operator, and its older flags fail where a user has done so
+        return [*exact, (cudnn.conv, 'fp32_precision', 'ieee'), (matmul, 'fp32_precision', 'ieee')]
+    return [*exact, (cudnn, 'allow_tf32', False), (matmul, 'allow_tf32', False)]
+
+
+@contextmanager
+def _settings(wanted: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    before = [getattr(owner, name) for owner, name, _ in wanted]
+    try:
+        for owner, name, value in wanted:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for (owner, name, _), value in zip(wanted, before, strict=True):
+            setattr(owner, name, value)
