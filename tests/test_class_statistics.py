@@ -1,0 +1,62 @@
+"""Statistics of classes agree with numpy over the pixels themselves."""
+
+import dataclasses
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import tiny_spec
+from torchgeo_specdm.class_statistics import ClassStatistics, plot_shares, plot_spectra, spectral_angles
+from torchgeo_specdm.spec import DatasetSpec
+
+
+def shown(spec: DatasetSpec, seed: int, classes: list[int]) -> tuple[ClassStatistics, np.ndarray, np.ndarray]:
+    """Statistics of three random samples, their pixels ``(T, C, N)`` and labels ``(N,)``."""
+    generator = torch.Generator().manual_seed(seed)
+    statistics, images, masks = ClassStatistics(spec), [], []
+    for _ in range(3):
+        image = 1000 + 500 * torch.rand(spec.image_shape, generator=generator)
+        mask = torch.tensor(classes)[torch.randint(len(classes), spec.mask_shape, generator=generator)]
+        statistics.update({'image': image, 'mask': mask})
+        images.append(image.view(spec.num_dates, spec.num_bands, -1).numpy())
+        masks.append(mask.flatten().numpy())
+    return statistics, np.concatenate(images, -1), np.concatenate(masks)
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'change'])
+def test_agrees_with_numpy(task: str) -> None:
+    spec = dataclasses.replace(tiny_spec(task), ignore_index=255)
+    statistics, pixels, labels = shown(spec, 0, [0, 1, 255])
+    for label in (0, 1):
+        chosen = pixels[..., labels == label]
+        assert statistics.pixels[label] == chosen.shape[-1]
+        assert float(statistics.shares[label]) == pytest.approx((labels == label).sum() / (labels != 255).sum())
+        np.testing.assert_allclose(statistics.mean[:, label], chosen.mean(-1), rtol=1e-6)
+        np.testing.assert_allclose(statistics.std[:, label], chosen.std(-1), rtol=1e-5)
+
+
+def test_absent_classes_have_no_spectrum() -> None:
+    spec = tiny_spec('segmentation')
+    first, second = shown(spec, 0, [0, 1])[0], shown(spec, 1, [1, 2])[0]
+    assert first.mean[0, 2].isnan().all()
+    angles = spectral_angles(first, second)[0]
+    assert angles.isnan().tolist() == [True, False, True, True]
+    u, v = first.mean[0, 1].numpy(), second.mean[0, 1].numpy()
+    expected = np.arccos(u @ v / np.linalg.norm(u) / np.linalg.norm(v))
+    assert float(angles[1]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'change'])
+def test_one_panel_per_class_and_date(task: str) -> None:
+    spec = tiny_spec(task)
+    groups = {'real': shown(spec, 0, [0, 1])[0], 'synthetic': shown(spec, 1, [0])[0]}
+    figure = plot_spectra(groups)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert len(titles) == spec.num_classes * spec.num_dates
+    assert all(title.startswith(spec.classes[i // spec.num_dates]) for i, title in enumerate(titles))
+    shares = plot_shares(groups)
+    assert [label.get_text() for label in shares.axes[0].get_yticklabels()] == list(spec.classes)
+    plt.close(figure)
+    plt.close(shares)

@@ -1,0 +1,116 @@
+"""What the pixels of each class look like: how many there are, their mean spectrum and its spread."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from torchgeo_specdm.functional import spectral_angle
+from torchgeo_specdm.spec import DatasetSpec, one_hot
+
+_COLORS = ('#2b6cb0', '#dd6b20')
+
+
+class ClassStatistics:
+    """Per date and class, over all samples that it was shown; pixels without a label do not count.
+
+    Args:
+        spec: Describes the samples.
+    """
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        self.spec = spec
+        self.pixels = torch.zeros(spec.num_classes, dtype=torch.float64)
+        self._sum = torch.zeros(spec.num_dates, spec.num_classes, spec.num_bands, dtype=torch.float64)
+        self._squares = torch.zeros_like(self._sum)
+
+    def update(self, sample: Mapping[str, Any]) -> None:
+        """Add the pixels of one sample.
+
+        Raises:
+            SpecDMError: The mask holds an unknown class.
+        """
+        classes = one_hot(sample['mask'].unsqueeze(0), self.spec.num_classes, self.spec.ignore_index)[0].double()
+        dates = sample['image'].double().view(self.spec.num_dates, self.spec.num_bands, *classes.shape[1:])
+        self.pixels += classes.sum((1, 2))
+        self._sum += torch.einsum('khw,tchw->tkc', classes, dates)
+        self._squares += torch.einsum('khw,tchw->tkc', classes, dates.square())
+
+    @property
+    def shares(self) -> Tensor:
+        """Share of each class in the labelled pixels, ``(K,)``."""
+        return self.pixels / self.pixels.sum()
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean spectra ``(T, K, C)`` in the spec's unit; NaN for a class that did not occur."""
+        return self._sum / self.pixels.view(-1, 1)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation ``(T, K, C)`` of the spectra; NaN for a class that did not occur."""
+        return (self._squares / self.pixels.view(-1, 1) - self.mean.square()).clamp_min(0).sqrt()
+
+
+def spectral_angles(first: ClassStatistics, second: ClassStatistics) -> Tensor:
+    """Angle between the mean spectra ``(T, K)`` [rad]; NaN for a class that one of them lacks."""
+    both = (first.pixels > 0) & (second.pixels > 0)
+    return torch.where(both, spectral_angle(first.mean, second.mean, dim=-1), torch.nan)
+
+
+def plot_spectra(groups: Mapping[str, ClassStatistics], columns: int = 4) -> Figure:
+    """One panel per class (and date): mean spectrum of each group, with one standard deviation around it.
+
+    Args:
+        groups: Two statistics of the same spec, by title.
+        columns: Panels in a row.
+    """
+    first, second = groups.values()
+    spec, angles = first.spec, spectral_angles(first, second)
+    x = np.asarray(spec.wavelengths if spec.wavelengths else range(spec.num_bands), float)
+    order = x.argsort()
+    panels = [(date, label) for label in range(spec.num_classes) for date in range(spec.num_dates)]
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure: Figure
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.9 * columns, 2.1 * rows + 0.6), sharex=True, sharey=True, squeeze=False
+    )
+    for axis in axes.flat[len(panels) :]:
+        axis.axis('off')
+    for axis, (date, label) in zip(axes.flat, panels, strict=False):
+        for (title, statistics), color in zip(groups.items(), _COLORS, strict=True):
+            mean, std = (values[date, label].numpy()[order] for values in (statistics.mean, statistics.std))
+            axis.plot(x[order], mean, color=color, label=title, marker='.' if len(x) < 20 else '', linewidth=1.2)
+            axis.fill_between(x[order], mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
+        name = spec.classes[label] + (f', date {date + 1}' if spec.num_dates > 1 else '')
+        angle = float(angles[date, label])
+        axis.set_title(name if np.isnan(angle) else f'{name} ({angle:.3f} rad)', fontsize=9)
+        axis.tick_params(labelsize=8)
+    figure.supxlabel('wavelength [nm]' if spec.wavelengths else 'band', fontsize=9)
+    figure.supylabel(spec.unit or 'pixel value', fontsize=9)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='upper center', ncols=2, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.35 / figure.get_figheight()))
+    return figure
+
+
+def plot_shares(groups: Mapping[str, ClassStatistics]) -> Figure:
+    """Share of each class in the labelled pixels, one bar per group."""
+    spec = next(iter(groups.values())).spec
+    figure: Figure
+    figure, axis = plt.subplots(figsize=(8, 0.38 * spec.num_classes + 1.2), layout='constrained')
+    height = 0.8 / len(groups)
+    for offset, ((title, statistics), color) in enumerate(zip(groups.items(), _COLORS, strict=False)):
+        y = np.arange(spec.num_classes) + (offset - (len(groups) - 1) / 2) * height
+        bars = axis.barh(y, 100 * statistics.shares.numpy(), height, color=color, label=title)
+        axis.bar_label(bars, fmt='%.1f', padding=2, fontsize=7)
+    axis.set_yticks(range(spec.num_classes), spec.classes, fontsize=9)
+    axis.invert_yaxis()
+    axis.spines[['top', 'right']].set_visible(False)
+    axis.set_xlabel('share of the labelled pixels [%]', fontsize=9)
+    axis.legend(frameon=False, fontsize=9)
+    return figure
