@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -30,10 +31,17 @@ def to_rgb(image: Tensor, spec: DatasetSpec, limits: tuple[float, float] | None 
         spec: Names the bands.
         limits: Values shown black and white; by default the 2nd and 98th percentile of the shown bands.
     """
+    low, high = limits or _stretch(image, spec)
     shown = image[list(rgb_bands(spec))].movedim(0, -1).double().numpy()
-    low, high = limits or tuple(np.percentile(shown, (2, 98)))
     stretched: NDArray[np.float64] = np.clip((shown - low) / max(high - low, 1e-9), 0, 1)
     return stretched
+
+
+def _stretch(images: Tensor, spec: DatasetSpec) -> tuple[float, float]:
+    """The 2nd and 98th percentile of the shown bands of images ``(..., C, H, W)``."""
+    shown = images[..., list(rgb_bands(spec)), :, :].double().numpy()
+    low, high = np.percentile(shown, (2, 98))
+    return float(low), float(high)
 
 
 def to_colors(mask: Tensor, spec: DatasetSpec) -> NDArray[np.float64]:
@@ -49,6 +57,37 @@ def to_colors(mask: Tensor, spec: DatasetSpec) -> NDArray[np.float64]:
     return picked
 
 
+def plot_sample(
+    sample: Mapping[str, Tensor], spec: DatasetSpec, show_titles: bool = True, suptitle: str | None = None
+) -> Figure:
+    """One sample as TorchGeo's datasets plot it: each date under one stretch, the mask and, if any, the prediction.
+
+    Args:
+        sample: ``image`` and ``mask`` in the shapes of ``spec``; ``prediction`` is shaped as ``mask``.
+        spec: Names the bands and the colours.
+        show_titles: Whether each panel has a title.
+        suptitle: Title of the figure.
+
+    Returns:
+        The figure; the caller closes it.
+    """
+    dates = sample['image'] if spec.task == 'change' else sample['image'].unsqueeze(0)
+    titles = ('Date 1', 'Date 2') if spec.task == 'change' else ('Image',)
+    limits = _stretch(dates, spec)
+    panels = {title: to_rgb(date, spec, limits) for title, date in zip(titles, dates, strict=True)}
+    panels |= {key.capitalize(): to_colors(sample[key], spec) for key in ('mask', 'prediction') if key in sample}
+    figure: Figure
+    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4), layout='constrained')
+    for axis, (title, panel) in zip(axes, panels.items(), strict=True):
+        axis.imshow(panel, interpolation='none')
+        axis.axis('off')
+        if show_titles:
+            axis.set_title(title)
+    if suptitle is not None:
+        figure.suptitle(suptitle)
+    return figure
+
+
 def plot_pairs(groups: Mapping[str, Sequence[Mapping[str, Tensor]]], spec: DatasetSpec, size: float = 1.2) -> Figure:
     """A row of pairs for each group (say, real and synthetic), the mask under its image.
 
@@ -61,10 +100,7 @@ def plot_pairs(groups: Mapping[str, Sequence[Mapping[str, Tensor]]], spec: Datas
     """
     columns = max(len(samples) for samples in groups.values())
     rows = [(f'{title}\n{label}', samples, part) for title, samples in groups.items() for part, label in _parts(spec)]
-    every = [sample['image'].cpu() for samples in groups.values() for sample in samples]
-    dates = [date for image in every for date in (image if spec.task == 'change' else [image])]
-    shown = np.concatenate([date[list(rgb_bands(spec))].numpy().ravel() for date in dates])
-    low, high = (float(v) for v in np.percentile(shown, (2, 98)))
+    limits = _stretch(torch.stack([sample['image'].cpu() for samples in groups.values() for sample in samples]), spec)
     figure: Figure
     figure, axes = plt.subplots(len(rows), columns, figsize=(size * columns, size * len(rows)), squeeze=False)
     for (title, samples, part), line in zip(rows, axes, strict=True):
@@ -76,7 +112,7 @@ def plot_pairs(groups: Mapping[str, Sequence[Mapping[str, Tensor]]], spec: Datas
                 axis.imshow(to_colors(sample['mask'].cpu(), spec))
             else:
                 image = sample['image'].cpu()
-                axis.imshow(to_rgb(image if part == 'image' else image[int(part)], spec, (low, high)))
+                axis.imshow(to_rgb(image if part == 'image' else image[int(part)], spec, limits))
     figure.tight_layout(pad=0.2)
     return figure
 

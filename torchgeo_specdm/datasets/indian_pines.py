@@ -11,8 +11,8 @@ from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
 from torchgeo_specdm.datasets.patches import patch_origins
-from torchgeo_specdm.datasets.plot import plot_segmentation
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.spec import DatasetSpec
 
 # Blocks of the scene, T train, V val, E test, with the rows and columns at which they begin and end. Found by an
@@ -254,4 +254,4 @@ class IndianPines(NonGeoDataset):
         Returns:
             The figure.
         """
-        return plot_segmentation(sample, self.spec, show_titles, suptitle)
+        return plot_sample(sample, self.spec, show_titles, suptitle)

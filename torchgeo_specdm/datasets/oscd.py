@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchgeo.datasets
@@ -22,6 +21,7 @@ from torchgeo.datasets import DatasetNotFoundError, RGBBandsMissingError
 from torchgeo_specdm.datasets.oscd_files import Scene, check_size, find_scene, read_band, read_mask, require_folder
 from torchgeo_specdm.datasets.patches import patch_origins
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.sensors import SENTINEL2_L1C, SPECDM_BANDS
 from torchgeo_specdm.spec import DatasetSpec
 
@@ -120,12 +120,15 @@ class OSCD(torchgeo.datasets.OSCD):
         """
         if self.patch_size is None:
             raise SpecDMError('OSCD with patch_size=None serves whole scenes of different sizes: choose a patch_size')
+        return self._describe(self.patch_size)
+
+    def _describe(self, patch_size: int) -> DatasetSpec:
         return DatasetSpec(
             name='OSCD',
             task='change',
             bands=self.bands,
             classes=('no change', 'change'),
-            patch_size=self.patch_size,
+            patch_size=patch_size,
             unit=SENTINEL2_L1C.unit,
             scale=SENTINEL2_L1C.scale,
             value_range=(0.0, 10_000.0),
@@ -152,26 +155,8 @@ class OSCD(torchgeo.datasets.OSCD):
         """
         if not set(self.rgb_bands) <= set(self.bands):
             raise RGBBandsMissingError
-        image, rgb = sample['image'], [self.bands.index(band) for band in self.rgb_bands]
-        low, high = (float(value) for value in np.percentile(image[:, rgb].float().numpy(), (2, 98)))
-        spread = max(high - low, 1e-9)
-        panels = {
-            title: np.clip((date[rgb].float().movedim(0, -1).numpy() - low) / spread, 0, 1)
-            for title, date in zip(('Date 1', 'Date 2'), image, strict=True)
-        }
-        for title, key in (('Mask', 'mask'), ('Prediction', 'prediction')):
-            if key in sample:
-                panels[title] = np.squeeze(sample[key].numpy())
-        figure: Figure = plt.figure(figsize=(4 * len(panels), 4), layout='constrained')
-        axes = figure.subplots(1, len(panels))
-        for axis, (title, panel) in zip(axes, panels.items(), strict=True):
-            axis.imshow(panel, cmap='gray', vmin=0, vmax=1, interpolation='none')
-            axis.axis('off')
-            if show_titles:
-                axis.set_title(title)
-        if suptitle is not None:
-            figure.suptitle(suptitle)
-        return figure
+        # A whole scene is no patch, but is drawn alike
+        return plot_sample(sample, self._describe(max(sample['mask'].shape)), show_titles, suptitle)
 
     def __getstate__(self) -> dict[str, Any]:
         # Decoding again in a spawned worker takes less time than sending all scenes through a pipe

@@ -20,10 +20,10 @@ from torchgeo.datasets import DatasetNotFoundError, NonGeoDataset, RGBBandsMissi
 from torchgeo.datasets.utils import extract_archive
 from tqdm import tqdm
 
-from torchgeo_specdm.datasets.plot import plot_segmentation
 from torchgeo_specdm.datasets.segmunich_files import PATCH_SIZE, read_image, read_label, require_files
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional.near_duplicates import block_means, near_duplicate_groups
+from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.sensors import SENTINEL2_L1C, SPECDM_BANDS
 from torchgeo_specdm.spec import DatasetSpec
 
@@ -177,7 +177,7 @@ class SegMunich(NonGeoDataset):
         """
         if not set(self.rgb_bands) <= set(self.bands):
             raise RGBBandsMissingError
-        return plot_segmentation(sample, self.spec, show_titles, suptitle)
+        return plot_sample(sample, self.spec, show_titles, suptitle)
 
     def _image(self, stem: str) -> Tensor:
         image = read_image(self.folder / self.split / 'img' / f'{stem}.tif')

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -25,7 +23,7 @@ from torchgeo_specdm.datasets.device import parse_device, resolve_device, same_a
 from torchgeo_specdm.diffusion import SOLVERS
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
-from torchgeo_specdm.plotting import rgb_bands, to_colors, to_rgb
+from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.spec import DatasetSpec
 
 # Bytes of recent blocks that the workers of a loader keep together: some 3000 patches of 10 bands, 128 px, 16 bit
@@ -168,23 +166,7 @@ class SpecDMSynthetic(NonGeoDataset):
         Returns:
             The figure; the caller closes it.
         """
-        dates = sample['image'] if self.spec.task == 'change' else sample['image'].unsqueeze(0)
-        low, high = (float(v) for v in np.percentile(dates[:, list(rgb_bands(self.spec))].numpy(), (2, 98)))
-        titles = ('Date 1', 'Date 2') if len(dates) == 2 else ('Image',)
-        panels = {title: to_rgb(date, self.spec, (low, high)) for title, date in zip(titles, dates, strict=True)}
-        panels |= {
-            key.capitalize(): to_colors(sample[key], self.spec) for key in ('mask', 'prediction') if key in sample
-        }
-        figure: Figure
-        figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4), squeeze=False)
-        for axis, (title, panel) in zip(axes[0], panels.items(), strict=True):
-            axis.imshow(panel, interpolation='none')
-            axis.axis('off')
-            if show_titles:
-                axis.set_title(title)
-        if suptitle is not None:
-            figure.suptitle(suptitle)
-        return figure
+        return plot_sample(sample, self.spec, show_titles, suptitle)
 
     def _position(self, index: int) -> int:
         position = operator.index(index)
