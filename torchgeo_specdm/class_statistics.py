@@ -109,6 +109,7 @@ def plot_shares(groups: Mapping[str, ClassStatistics]) -> Figure:
         bars = axis.barh(y, 100 * statistics.shares.numpy(), height, color=color, label=title)
         axis.bar_label(bars, fmt='%.1f', padding=2, fontsize=7)
     axis.set_yticks(range(spec.num_classes), spec.classes, fontsize=9)
+    axis.margins(y=0.01)
     axis.invert_yaxis()
     axis.spines[['top', 'right']].set_visible(False)
     axis.set_xlabel('share of the labelled pixels [%]', fontsize=9)

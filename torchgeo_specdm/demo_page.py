@@ -114,7 +114,7 @@ def page(result: Result) -> dict[str, list[Fragment]]:
                 'Mean over the training seeds. A single class is far less certain than the mean.',
             )
         ],
-        'How it was made': [table(['', ''], [[name, text] for name, text in result.made.items()])],
+        'How it was made': [table(['what', 'how'], [[name, text] for name, text in result.made.items()])],
     }
 
 
