@@ -10,9 +10,6 @@ version = release = _init.partition("__version__ = '")[2].partition("'")[0]
 
 extensions = ['myst_parser']
 myst_heading_anchors = 3
-# Files outside of docs/ are read in the repository, where a relative link works; pages name them in plain type
 exclude_patterns = ['site', '_build']
-# docs/results.md may be absent
-suppress_warnings = ['toc.empty_glob']
 html_theme = 'furo'
 html_title = f'{project} {version}'
