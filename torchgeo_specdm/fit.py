@@ -146,6 +146,14 @@ def _check_settings(model: GeneratorTask, last: Path) -> None:
         )
 
 
+def _refusal(error: BaseException) -> SpecDMError | None:
+    """The first of this package's errors among those that led to ``error``."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, SpecDMError):
+        seen = seen.__cause__ or seen.__context__
+    return seen
+
+
 def _to_the_point(message: str) -> str:
     """The lines of an error of jsonargparse that say what is wrong with which argument."""
     noise = ('Does not validate', 'Subtypes:', 'Errors:', "- Expected a <class 'NoneType'>", 'Given value')
@@ -180,5 +188,12 @@ def run_stages(
             print(f'specdm: stage {number} of {len(stages)}: {each.name}', flush=True)
         try:
             SpecDMCLI([command, *each.arguments], restart)
+        except SpecDMError:
+            raise
         except (argparse.ArgumentError, MisconfigurationException) as error:
             raise SpecDMError(_to_the_point(str(error))) from error
+        except ValueError as error:
+            # jsonargparse wraps what a class refuses in __init__ in a list of all types that it tried
+            if refusal := _refusal(error):
+                raise SpecDMError(str(refusal)) from error
+            raise

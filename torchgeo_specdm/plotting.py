@@ -15,6 +15,9 @@ from torchgeo_specdm.spec import DatasetSpec
 _RGB_NM = (665.0, 560.0, 490.0)
 
 
+Stretch = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
 def rgb_bands(spec: DatasetSpec) -> tuple[int, ...]:
     """Channels to show as red, green and blue: nearest in wavelength where declared, else the first three."""
     if spec.wavelengths is None:
@@ -23,25 +26,26 @@ def rgb_bands(spec: DatasetSpec) -> tuple[int, ...]:
     return tuple(int(np.abs(wavelengths - nm).argmin()) for nm in _RGB_NM)
 
 
-def to_rgb(image: Tensor, spec: DatasetSpec, limits: tuple[float, float] | None = None) -> NDArray[np.float64]:
+def to_rgb(image: Tensor, spec: DatasetSpec, limits: Stretch | None = None) -> NDArray[np.float64]:
     """One date ``(C, H, W)`` in raw units as ``(H, W, 3)`` between 0 and 1.
 
     Args:
         image: Raw units.
         spec: Names the bands.
-        limits: Values shown black and white; by default the 2nd and 98th percentile of the shown bands.
+        limits: Values of each shown band that become 0 and 1; by default its 2nd and 98th percentile.
     """
     low, high = limits or _stretch(image, spec)
     shown = image[list(rgb_bands(spec))].movedim(0, -1).double().numpy()
-    stretched: NDArray[np.float64] = np.clip((shown - low) / max(high - low, 1e-9), 0, 1)
+    stretched: NDArray[np.float64] = np.clip((shown - low) / np.maximum(high - low, 1e-9), 0, 1)
     return stretched
 
 
-def _stretch(images: Tensor, spec: DatasetSpec) -> tuple[float, float]:
-    """The 2nd and 98th percentile of the shown bands of images ``(..., C, H, W)``."""
-    shown = images[..., list(rgb_bands(spec)), :, :].double().numpy()
-    low, high = np.percentile(shown, (2, 98))
-    return float(low), float(high)
+def _stretch(images: Tensor, spec: DatasetSpec) -> Stretch:
+    """The 2nd and 98th percentile of each shown band of images ``(..., C, H, W)``."""
+    # Band by band: radiances of different bands differ by more than the contrast within one
+    shown = images[..., list(rgb_bands(spec)), :, :].movedim(-3, -1).double().numpy()
+    low, high = np.percentile(shown.reshape(-1, shown.shape[-1]), (2, 98), axis=0)
+    return low, high
 
 
 def to_colors(mask: Tensor, spec: DatasetSpec) -> NDArray[np.float64]:

@@ -74,9 +74,8 @@ class GeneratorDataModule(LightningDataModule):
             SpecDMError: The train split is empty, or its samples contradict the spec.
         """
         self.real.trainer = self.trainer
-        self.real.setup(stage)
-        if stage != 'fit':
-            return
+        # A generator is validated with the statistics of its train split: fit is the stage that makes both
+        self.real.setup('fit')
         dataset, spec = self._dataset('train'), self.spec
         if len(dataset) == 0:  # type: ignore[arg-type]
             raise SpecDMError(f'the train split of {type(self.real).__name__} is empty')
@@ -164,7 +163,7 @@ class LatentDataModule(GeneratorDataModule):
     def setup(self, stage: str) -> None:
         """Encode the train split."""
         super().setup(stage)
-        if stage == 'fit' and self.latents is None:
+        if self.latents is None:
             latents = self._encode()
             self.latent_mean = latents.mean((0, 2, 3))
             self.latent_std = latents.std((0, 2, 3)).clamp_min(1e-6)

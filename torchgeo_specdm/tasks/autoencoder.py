@@ -118,7 +118,8 @@ class AutoencoderTask(GeneratorTask):
         """Reconstruction of the posterior's mean."""
         image, mask = batch['image'], batch['mask']
         made, logits = self.model.decode(self.model.encode(image, mask).mean)
-        self.rmse.update(made, image)
+        # A convolutional decoder may answer in channels-last order, of which torchmetrics cannot take a view
+        self.rmse.update(made.contiguous(), image)
         self.sad.update(spectral_angle(made, image, dim=image.ndim - 3))
         y = one_hot(mask, self.spec.num_classes, self.spec.ignore_index)
         labelled = y.sum(1) > 0

@@ -1,0 +1,46 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from tests.conftest import tiny_spec
+from tests.fake import FakePairs
+from torchgeo_specdm.plotting import plot_pairs, plot_sample, rgb_bands, to_colors, to_rgb
+
+
+def test_colours_are_chosen_by_wavelength() -> None:
+    assert rgb_bands(tiny_spec('segmentation')) == (2, 1, 0)
+
+
+def test_dates_share_a_stretch_so_that_a_change_of_brightness_shows() -> None:
+    spec = tiny_spec('change')
+    image = 1000 + torch.rand(spec.image_shape)
+    image[1] += 500
+    figure = plot_sample({'image': image, 'mask': torch.zeros(spec.mask_shape).long()}, spec)
+    first, second = (axis.images[0].get_array() for axis in figure.axes[:2])
+    assert first is not None
+    assert second is not None
+    assert first.mean() < 0.1
+    assert second.mean() > 0.9
+    plt.close(figure)
+
+
+def test_bands_are_stretched_one_by_one() -> None:
+    spec = tiny_spec('segmentation')
+    image = torch.rand(spec.image_shape) + torch.tensor([0.0, 100.0, 10_000.0]).view(3, 1, 1)
+    np.testing.assert_allclose(to_rgb(image, spec).mean((0, 1)), 0.5, atol=0.15)
+    assert np.isfinite(to_rgb(torch.zeros(spec.image_shape), spec)).all()
+
+
+def test_unlabelled_pixels_are_white() -> None:
+    colors = to_colors(torch.tensor([[0, 255], [3, -1]]), tiny_spec('segmentation'))
+    assert (colors[0, 1] == 1).all()
+    assert (colors[1, 1] == 1).all()
+    assert not (colors[0, 0] == colors[1, 0]).all()
+
+
+def test_a_row_of_pairs_for_each_group_and_part() -> None:
+    for task, rows in (('segmentation', 4), ('change', 6)):
+        pairs = FakePairs(tiny_spec(task))
+        figure = plot_pairs({'real': [pairs[0], pairs[1]], 'synthetic': [pairs[2]]}, pairs.spec)
+        assert len(figure.axes) == 2 * rows
+        plt.close(figure)
