@@ -125,8 +125,8 @@ def oscd(root: Path | None) -> Case:
     def task() -> Any:
         # One pixel in fifty changed: unweighted, a short training learns that nothing ever does
         return compat.change_task()(
-            model='fcsiamdiff',
-            backbone='resnet18',
+            model='fcn',
+            num_filters=32,
             weights=None,
             in_channels=spec.num_bands,
             pos_weight=torch.tensor(10.0),
