@@ -25,7 +25,8 @@ from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.models import TwoStreamAutoencoder
 from torchgeo_specdm.spec import DatasetSpec, class_index
 
-SOLVER_DEFAULTS = {'solver': 'dpmsolver++', 'steps': 20}
+# The stochastic one corrects the errors of a denoiser that was trained for a short time: docs/results.md, solvers
+SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
 
 
 def index_generator(seed: int, index: int) -> torch.Generator:
@@ -160,7 +161,7 @@ class SpecDMPipeline:
                 'streams': [{'name': n, 'encoder': n, 'dates': d, 'channels': c} for n, d, c in streams],
                 'latents': {'mean': self.latent_mean.tolist(), 'std': self.latent_std.tolist()},
                 'solver': self.solver_defaults,
-                'training': {'command': shlex.join(sys.argv)} | self.training,
+                'training': {'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])} | self.training,
                 'licence': self.spec.licence,
                 'attribution': self.spec.attribution,
             },
