@@ -49,7 +49,8 @@ def main() -> None:
     print(
         '| solver | steps | s per sample | angle [rad] | roughness | dates | last class |\n|---|---|---|---|---|---|---|'
     )
-    print(f'| real | | | {" | ".join(f"{v:.3f}" for v in describe(image, mask, image, classes))} |')
+    truth = ' | '.join(f'{value:.3f}' for value in describe(image, mask, image, classes))
+    print(f'| real | | | {truth} |')
     for solver, steps in SOLVERS:
         start, drawn = time.monotonic(), []
         for first in range(0, args.n, 8):
