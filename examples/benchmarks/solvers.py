@@ -46,9 +46,8 @@ def main() -> None:
     real = OSCD(args.root, patch_size=size) if args.dataset == 'oscd' else IndianPines(patch_size=size)
     samples = [real[i] for i in range(len(real))]
     image, mask = (torch.stack([sample[name] for sample in samples]) for name in ('image', 'mask'))
-    print(
-        '| solver | steps | s per sample | angle [rad] | roughness | dates | last class |\n|---|---|---|---|---|---|---|'
-    )
+    print('| solver | steps | s per sample | angle [rad] | roughness | dates | last class |')
+    print('|---' * 7 + '|')
     truth = ' | '.join(f'{value:.3f}' for value in describe(image, mask, image, classes))
     print(f'| real | | | {truth} |')
     for solver, steps in SOLVERS:
