@@ -17,6 +17,7 @@ from torchgeo_specdm.datasets import OSCD, IndianPines
 from torchgeo_specdm.demo import run
 from torchgeo_specdm.demo_cases import CASES, Budget, Case
 from torchgeo_specdm.errors import CheckpointError, SpecDMError, SpecMismatchError
+from torchgeo_specdm.pipeline import SpecDMPipeline
 
 pytest.importorskip('tensorly.datasets', reason="the scene needs the extra 'demo'")
 SMALL = Budget(real=4, test=5, ratio=1.5, steps=2, batch_size=4, runs=2)
@@ -125,3 +126,9 @@ def test_out_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SpecDMError, match='is a file'):
         run(tmp_path / 'out')
     assert (tmp_path / 'out').read_text() == 'mine'
+
+
+def test_the_shipped_generator_fits_the_scene() -> None:
+    folder = demo_cases._INDIAN_PINES
+    assert not IndianPines().spec.differences(SpecDMPipeline.read_spec(folder))
+    assert sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) < 8e6

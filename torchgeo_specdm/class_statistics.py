@@ -107,7 +107,7 @@ def plot_shares(groups: Mapping[str, ClassStatistics]) -> Figure:
     for offset, ((title, statistics), color) in enumerate(zip(groups.items(), _COLORS, strict=False)):
         y = np.arange(spec.num_classes) + (offset - (len(groups) - 1) / 2) * height
         bars = axis.barh(y, 100 * statistics.shares.numpy(), height, color=color, label=title)
-        axis.bar_label(bars, fmt='%.1f', padding=2, fontsize=7)
+        axis.bar_label(bars, fmt='%.2g', padding=2, fontsize=7)
     axis.set_yticks(range(spec.num_classes), spec.classes, fontsize=9)
     axis.margins(y=0.01)
     axis.invert_yaxis()

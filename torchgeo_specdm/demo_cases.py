@@ -42,7 +42,7 @@ class Budget:
     real: int | None = None
     test: int | None = None
     ratio: float = 5
-    steps: int = 150
+    steps: int = 100
     batch_size: int = 16
     runs: int = 3
 
