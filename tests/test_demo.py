@@ -13,8 +13,9 @@ import torch
 from tests.conftest import tiny_pipeline
 from tests.data.oscd.data import write_oscd
 from torchgeo_specdm import demo_cases
+from torchgeo_specdm.comparison import Comparison, Interval
 from torchgeo_specdm.datasets import OSCD, IndianPines
-from torchgeo_specdm.demo import run
+from torchgeo_specdm.demo import _verdict, run
 from torchgeo_specdm.demo_cases import CASES, Budget, Case
 from torchgeo_specdm.errors import CheckpointError, SpecDMError, SpecMismatchError
 from torchgeo_specdm.pipeline import SpecDMPipeline
@@ -132,3 +133,11 @@ def test_the_shipped_generator_fits_the_scene() -> None:
     folder = demo_cases._INDIAN_PINES
     assert not IndianPines().spec.differences(SpecDMPipeline.read_spec(folder))
     assert sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) < 8e6
+
+
+@pytest.mark.parametrize(
+    ('low', 'high', 'words'), [(-0.2, -0.1, 'lower mIoU'), (0.1, 0.2, 'raise mIoU'), (-0.1, 0.1, 'no effect')]
+)
+def test_the_verdict_says_no_more_than_the_interval(low: float, high: float, words: str) -> None:
+    score = Interval(0.5, 0.4, 0.6)
+    assert words in _verdict({'mIoU': Comparison(score, score, Interval((low + high) / 2, low, high))})

@@ -80,7 +80,7 @@ def run_case(case: Case, out: Path) -> Result:
     groups = _groups(case, test)
     first, second = (sum_groups(counts[name], groups) for name in (REAL, MIXED))
     comparisons = {name: compare(first, second, score) for name, score in case.scores.items()}
-    notes = _notes(case, spec, counts[REAL], int(groups.max()) + 1)
+    notes = [*_notes(case, spec, counts[REAL], int(groups.max()) + 1), _verdict(comparisons), case.caveat]
     say('Test scores:', *_lines(comparisons), *notes)
 
     made = {'patches': f'{len(real)} real and {count} synthetic for training, {len(test)} for testing'}
@@ -152,4 +152,13 @@ def _notes(case: Case, spec: DatasetSpec, counts: Counts, groups: int) -> list[s
     ]
     if left_out:
         notes.append(f'Left out, with too few test pixels: {", ".join(left_out)}.')
-    return [*notes, case.caveat]
+    return notes
+
+
+def _verdict(comparisons: Mapping[str, Comparison]) -> str:
+    """What the difference of the first score says."""
+    score, found = next(iter(comparisons.items()))
+    _, low, high = found.difference
+    if low <= 0 <= high:
+        return f'The interval of the difference holds 0: no effect of the synthetic patches on {score} is shown.'
+    return f'Here the synthetic patches {"raise" if low > 0 else "lower"} {score}.'
