@@ -136,7 +136,7 @@ def test_the_shipped_generator_fits_the_scene() -> None:
 
 
 @pytest.mark.parametrize(
-    ('low', 'high', 'words'), [(-0.2, -0.1, 'lower mIoU'), (0.1, 0.2, 'raise mIoU'), (-0.1, 0.1, 'no effect')]
+    ('low', 'high', 'words'), [(-0.2, -0.1, 'lower the mIoU'), (0.1, 0.2, 'raise the mIoU'), (-0.1, 0.1, 'no effect')]
 )
 def test_the_verdict_says_no_more_than_the_interval(low: float, high: float, words: str) -> None:
     score = Interval(0.5, 0.4, 0.6)

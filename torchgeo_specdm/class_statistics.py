@@ -62,19 +62,18 @@ def spectral_angles(first: ClassStatistics, second: ClassStatistics) -> Tensor:
     return torch.where(both, spectral_angle(first.mean, second.mean, dim=-1), torch.nan)
 
 
-def plot_spectra(groups: Mapping[str, ClassStatistics], columns: int = 4) -> Figure:
+def plot_spectra(groups: Mapping[str, ClassStatistics]) -> Figure:
     """One panel per class (and date): mean spectrum of each group, with one standard deviation around it.
 
     Args:
         groups: Two statistics of the same spec, by title.
-        columns: Panels in a row.
     """
     first, second = groups.values()
     spec, angles = first.spec, spectral_angles(first, second)
     x = np.asarray(spec.wavelengths if spec.wavelengths else range(spec.num_bands), float)
     order = x.argsort()
     panels = [(date, label) for label in range(spec.num_classes) for date in range(spec.num_dates)]
-    columns = min(columns, len(panels))
+    columns = 4 if len(panels) > 4 else 2
     rows = -(-len(panels) // columns)
     figure: Figure
     figure, axes = plt.subplots(

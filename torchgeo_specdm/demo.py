@@ -160,5 +160,5 @@ def _verdict(comparisons: Mapping[str, Comparison]) -> str:
     score, found = next(iter(comparisons.items()))
     _, low, high = found.difference
     if low <= 0 <= high:
-        return f'The interval of the difference holds 0: no effect of the synthetic patches on {score} is shown.'
-    return f'Here the synthetic patches {"raise" if low > 0 else "lower"} {score}.'
+        return f'The interval of the difference holds 0: no effect of the synthetic patches on the {score} is shown.'
+    return f'Here the synthetic patches {"raise" if low > 0 else "lower"} the {score}.'
