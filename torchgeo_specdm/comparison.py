@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
 from tqdm import tqdm
 
 from torchgeo_specdm import compat
+from torchgeo_specdm.datasets.device import resolve_device, same_arithmetic
 
 # Warnings of Lightning about what is done here on purpose, or by Lightning itself
 _EXPECTED = ('.*does not have many workers', 'You defined a `validation_step`', '.*isinstance.treespec')
@@ -135,7 +136,9 @@ def train_and_count(
         generator=torch.Generator().manual_seed(seed),
     )
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    # On a CPU that is one thread: the scores then depend on no number of cores, and on a busy machine threads that
+    # wait for one another would take ten times as long
+    with warnings.catch_warnings(), same_arithmetic(resolve_device(None)):
         for message in _EXPECTED:
             warnings.filterwarnings('ignore', message=message)
         trainer = Trainer(

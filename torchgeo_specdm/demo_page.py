@@ -52,7 +52,6 @@ class Result:
 def provenance(synthetic: SpecDMSynthetic) -> dict[str, str]:
     """Generator, machine and versions."""
     description = read_json(synthetic.checkpoint / 'specdm.json')
-    threads = f'{torch.get_num_threads()} of {os.cpu_count()} CPU cores'
     device = resolve_device(synthetic.device)
     versions = {'torchgeo-specdm': __version__, 'Python': platform.python_version()}
     versions |= {name: version(name) for name in _LIBRARIES}
@@ -62,7 +61,7 @@ def provenance(synthetic: SpecDMSynthetic) -> dict[str, str]:
         'generator trained by': str(description.get('training', {}).get('command', '')),
         'sampling': f'{synthetic.solver or description["solver"]["solver"]}, {synthetic.steps} steps, '
         f'seed {synthetic.seed}',
-        'device': threads if device.type == 'cpu' else torch.cuda.get_device_name(device),
+        'device': f'one of {os.cpu_count()} CPU cores' if device.type == 'cpu' else torch.cuda.get_device_name(device),
         'versions': ', '.join(f'{name} {number}' for name, number in versions.items()),
         'data': f'{spec.attribution} ({spec.licence})' if spec.licence else spec.attribution,
     }
