@@ -98,6 +98,9 @@ class SpecDMCLI(LightningCLI):
             datamodule = model.wrap_datamodule(datamodule, self._root)
         try:
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **kwargs)
+        except SpecDMError:
+            self._forget_log()
+            raise
         except SystemExit as error:
             # How Lightning ends after Ctrl-C
             if isinstance(error.__context__, KeyboardInterrupt):
@@ -117,6 +120,18 @@ class SpecDMCLI(LightningCLI):
                 raise SpecDMError(f'there is no {ckpt_path} to validate: run "specdm fit" first')
             datamodule = model.wrap_datamodule(datamodule, self._root)
         self.trainer.validate(model, datamodule=datamodule, ckpt_path=ckpt_path, **kwargs)
+
+    def _forget_log(self) -> None:
+        """Remove the log folder of a run that was refused before its first step: it holds no metric."""
+        if self.trainer.logger is None or not self.trainer.is_global_zero or self.trainer.global_step:
+            return
+        folder = Path(self.trainer.log_dir or self._root)
+        for pattern in ('config.yaml', 'hparams.yaml', 'events.out.tfevents.*'):
+            for path in folder.glob(pattern):
+                path.unlink()
+        for made in (folder, folder.parent):
+            if made.is_dir() and not any(made.iterdir()):
+                made.rmdir()
 
     @property
     def _root(self) -> Path:
