@@ -11,9 +11,10 @@ PACKAGE = Path(__file__).parents[1] / 'torchgeo_specdm'
 LAYERS = {
     **dict.fromkeys(['errors', 'sensors', 'spec', 'compat'], 0),
     **dict.fromkeys(['functional', 'models', 'diffusion'], 1),
-    **dict.fromkeys(['checkpoint', 'pipeline', 'plotting', 'class_statistics', 'datasets'], 2),
+    **dict.fromkeys(['checkpoint', 'pipeline', 'plotting', 'class_statistics'], 2),
+    **dict.fromkeys(['metrics', 'extractors', 'alignment', 'datasets'], 2),
     **dict.fromkeys(['datamodules', 'tasks', 'export'], 3),
-    **dict.fromkeys(['report', 'comparison', 'resume', 'stages'], 4),
+    **dict.fromkeys(['report', 'comparison', 'resume', 'stages', 'evaluation'], 4),
     **dict.fromkeys(['demo', 'demo_cases', 'demo_page', 'fit', 'cli', '__main__'], 5),
 }
 # These run where neither TorchGeo nor GDAL is installed

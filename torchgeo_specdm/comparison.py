@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from torchgeo_specdm import compat
 from torchgeo_specdm.datasets.device import resolve_device, same_arithmetic
+from torchgeo_specdm.evaluation.measure import Interval
 
 # Warnings of Lightning about what is done here on purpose, or by Lightning itself
 _EXPECTED = ('.*does not have many workers', 'You defined a `validation_step`', '.*isinstance.treespec')
@@ -32,17 +33,6 @@ class Counts(NamedTuple):
 
 Score = Callable[[Counts], Tensor]
 """A function from counts ``(..., K)`` to ``(...)``."""
-
-
-class Interval(NamedTuple):
-    """A score and the limits of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f'{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]'
 
 
 class Comparison(NamedTuple):

@@ -1,0 +1,1 @@
+"""How good synthetic pairs are: measured against the real ones they imitate, sample by sample."""
