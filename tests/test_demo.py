@@ -82,7 +82,7 @@ def check(out: Path, printed: str, classes: tuple[str, ...], scores: list[str]) 
         )
         for interval in found.values():
             assert interval['low'] <= interval['high']
-            assert f'{interval["value"]:.3f} [{interval["low"]:.3f}, {interval["high"]:.3f}]' in page
+            assert str(Interval(**interval)) in page
     for note in metrics['notes']:
         assert note in page
         assert note in printed
