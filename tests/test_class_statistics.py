@@ -37,6 +37,16 @@ def test_agrees_with_numpy(task: str) -> None:
         np.testing.assert_allclose(statistics.std[:, label], chosen.std(-1), rtol=1e-5)
 
 
+def test_sums_from_elsewhere() -> None:
+    statistics, pixels, labels = shown(tiny_spec('change'), 0, [0, 1])
+    chosen = [pixels[..., labels == label].astype(float) for label in (0, 1)]
+    sums, squares = (torch.from_numpy(np.stack([(c**power).sum(-1) for c in chosen], 1)) for power in (1, 2))
+    count = torch.tensor([c.shape[-1] for c in chosen])
+    built = ClassStatistics.from_sums(statistics.spec, count, sums, squares)
+    for name in ('shares', 'mean', 'std'):
+        torch.testing.assert_close(getattr(built, name), getattr(statistics, name))
+
+
 def test_absent_classes_have_no_spectrum() -> None:
     spec = tiny_spec('segmentation')
     first, second = shown(spec, 0, [0, 1])[0], shown(spec, 1, [1, 2])[0]

@@ -28,6 +28,22 @@ class ClassStatistics:
         self._sum = torch.zeros(spec.num_dates, spec.num_classes, spec.num_bands, dtype=torch.float64)
         self._squares = torch.zeros_like(self._sum)
 
+    @classmethod
+    def from_sums(cls, spec: DatasetSpec, pixels: Tensor, sums: Tensor, squares: Tensor) -> 'ClassStatistics':
+        """Statistics of pixels that were added up elsewhere.
+
+        Args:
+            spec: Describes the samples.
+            pixels: Labelled pixels of each class, ``(K,)``.
+            sums: Sum of their spectra for each date, ``(T, K, C)``; float64, as single precision loses the spread.
+            squares: Sum of their squared spectra, ``(T, K, C)`` float64.
+        """
+        statistics = cls(spec)
+        shape = (spec.num_dates, spec.num_classes, spec.num_bands)
+        statistics.pixels = pixels.double().reshape(spec.num_classes)
+        statistics._sum, statistics._squares = sums.double().reshape(shape), squares.double().reshape(shape)
+        return statistics
+
     def update(self, sample: Mapping[str, Any]) -> None:
         """Add the pixels of one sample.
 
