@@ -21,7 +21,7 @@ import torchgeo_specdm.tasks  # noqa: F401
 from torchgeo_specdm import __version__, compat
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.resume import ResumeCheckpoint
-from torchgeo_specdm.stages import plan, select
+from torchgeo_specdm.stages import plan, select, to_the_point
 from torchgeo_specdm.tasks.generator import GeneratorTask
 
 _DESCRIPTION = (
@@ -169,14 +169,6 @@ def _refusal(error: BaseException) -> SpecDMError | None:
     return seen
 
 
-def _to_the_point(message: str) -> str:
-    """The lines of an error of jsonargparse that say what is wrong with which argument."""
-    noise = ('Does not validate', 'Subtypes:', 'Errors:', "- Expected a <class 'NoneType'>", 'Given value')
-    lines = [line.strip() for line in message.splitlines()]
-    text = ' '.join(line.removeprefix('- ') for line in lines if not line.startswith(noise))
-    return text.replace('Expected a dot import path string:', 'there is no class called')
-
-
 def run_stages(
     command: str, configs: Sequence[str], overrides: Sequence[str], *, stage: str | None = None, restart: bool = False
 ) -> None:
@@ -206,7 +198,7 @@ def run_stages(
         except SpecDMError:
             raise
         except (argparse.ArgumentError, MisconfigurationException) as error:
-            raise SpecDMError(_to_the_point(str(error))) from error
+            raise SpecDMError(to_the_point(str(error))) from error
         except ValueError as error:
             # jsonargparse wraps what a class refuses in __init__ in a list of all types that it tried
             if refusal := _refusal(error):

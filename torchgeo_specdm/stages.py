@@ -90,3 +90,11 @@ def select(stages: Sequence[Stage], wanted: str) -> Stage:
             return stage
     names = ', '.join(f'{number} ({stage.name})' for number, stage in enumerate(stages, 1))
     raise SpecDMError(f'there is no stage {wanted!r}; the configuration has {names}')
+
+
+def to_the_point(message: str) -> str:
+    """The lines of an error of jsonargparse that say what is wrong with which argument."""
+    noise = ('Does not validate', 'Subtypes:', 'Errors:', "- Expected a <class 'NoneType'>", 'Given value')
+    lines = [line.strip() for line in message.splitlines()]
+    text = ' '.join(line.removeprefix('- ') for line in lines if not line.startswith(noise))
+    return text.replace('Expected a dot import path string:', 'there is no class called')
