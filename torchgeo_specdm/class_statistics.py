@@ -7,12 +7,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.spec import DatasetSpec, one_hot
 
-_COLORS = ('#2b6cb0', '#dd6b20')
+# Told apart by colour (also by those who see red and green alike), by line and by hatching
+_COLORS = ('#2b6cb0', '#dd6b20', '#0d8a72')
+_LINES = ('-', '--', ':')
+_HATCHES = ('', '////', '....')
 
 
 class ClassStatistics:
@@ -78,14 +82,22 @@ def spectral_angles(first: ClassStatistics, second: ClassStatistics) -> Tensor:
     return torch.where(both, spectral_angle(first.mean, second.mean, dim=-1), torch.nan)
 
 
+def absent_classes(statistics: ClassStatistics) -> list[str]:
+    """Names of the classes that did not occur."""
+    pixels = statistics.pixels.tolist()
+    return [name for name, count in zip(statistics.spec.classes, pixels, strict=True) if not count]
+
+
 def plot_spectra(groups: Mapping[str, ClassStatistics]) -> Figure:
     """One panel per class (and date): mean spectrum of each group, with one standard deviation around it.
 
+    A panel's title says the spectral angle between the first group and each other one.
+
     Args:
-        groups: Two statistics of the same spec, by title.
+        groups: Two or three statistics of the same spec, by title.
     """
-    first, second = groups.values()
-    spec, angles = first.spec, spectral_angles(first, second)
+    first, *others = groups.values()
+    spec, angles = first.spec, torch.stack([spectral_angles(first, other) for other in others], -1)
     x = np.asarray(spec.wavelengths if spec.wavelengths else range(spec.num_bands), float)
     order = x.argsort()
     panels = [(date, label) for label in range(spec.num_classes) for date in range(spec.num_dates)]
@@ -98,30 +110,46 @@ def plot_spectra(groups: Mapping[str, ClassStatistics]) -> Figure:
     for axis in axes.flat[len(panels) :]:
         axis.axis('off')
     for axis, (date, label) in zip(axes.flat, panels, strict=False):
-        for (title, statistics), color in zip(groups.items(), _COLORS, strict=True):
+        for (title, statistics), color, line in zip(groups.items(), _COLORS, _LINES, strict=False):
             mean, std = (values[date, label].numpy()[order] for values in (statistics.mean, statistics.std))
-            axis.plot(x[order], mean, color=color, label=title, marker='.' if len(x) < 20 else '', linewidth=1.2)
-            axis.fill_between(x[order], mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
+            wave, mean, std = _broken(x[order], mean, std)
+            axis.plot(wave, mean, line, color=color, label=title, marker='.' if len(x) < 20 else '', linewidth=1.2)
+            axis.fill_between(wave, mean - std, mean + std, color=color, alpha=0.18, linewidth=0)
         name = spec.classes[label] + (f', date {date + 1}' if spec.num_dates > 1 else '')
-        angle = float(angles[date, label])
-        axis.set_title(name if np.isnan(angle) else f'{name} ({angle:.3f} rad)', fontsize=9)
+        found = ' / '.join('absent' if np.isnan(angle) else f'{angle:.3f}' for angle in angles[date, label].tolist())
+        axis.set_title(f'{name} ({found} rad)' if angles[date, label].isfinite().any() else name, fontsize=9)
         axis.tick_params(labelsize=8)
+        axis.spines[['top', 'right']].set_visible(False)
+    for axis in axes.flat[max(len(panels) - columns, 0) : len(panels)]:
+        axis.tick_params(labelbottom=True)
     figure.supxlabel('wavelength [nm]' if spec.wavelengths else 'band', fontsize=9)
     figure.supylabel(spec.unit or 'pixel value', fontsize=9)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='upper center', ncols=2, frameon=False, fontsize=9)
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc='upper center', ncols=len(groups), frameon=False, fontsize=9)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.35 / figure.get_figheight()))
     return figure
 
 
+def _broken(x: NDArray[np.float64], *values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Spectra of a spectrometer with NaN where bands were taken out, so that no line crosses the gap."""
+    steps = np.diff(x)
+    # A multispectral sensor has gaps between all its bands
+    gaps = np.flatnonzero(steps > 4 * np.median(steps)) + 1 if len(x) >= 20 else []
+    return [np.insert(row.astype(float), gaps, np.nan) for row in (x, *values)]
+
+
 def plot_shares(groups: Mapping[str, ClassStatistics]) -> Figure:
-    """Share of each class in the labelled pixels, one bar per group."""
+    """Share of each class in the labelled pixels, one bar for each of up to three groups."""
     spec = next(iter(groups.values())).spec
     figure: Figure
-    figure, axis = plt.subplots(figsize=(8, 0.38 * spec.num_classes + 1.2), layout='constrained')
+    size = (8, max(0.38, 0.18 * len(groups)) * spec.num_classes + 1.2)
+    figure, axis = plt.subplots(figsize=size, layout='constrained')
     height = 0.8 / len(groups)
-    for offset, ((title, statistics), color) in enumerate(zip(groups.items(), _COLORS, strict=False)):
+    styles = zip(groups.items(), _COLORS, _HATCHES, strict=False)
+    for offset, ((title, statistics), color, hatch) in enumerate(styles):
         y = np.arange(spec.num_classes) + (offset - (len(groups) - 1) / 2) * height
-        bars = axis.barh(y, 100 * statistics.shares.numpy(), height, color=color, label=title)
+        style = {'color': color, 'hatch': hatch, 'edgecolor': 'white', 'linewidth': 0, 'label': title}
+        bars = axis.barh(y, 100 * statistics.shares.numpy(), height, **style)
         axis.bar_label(bars, fmt='%.2g', padding=2, fontsize=7)
     axis.set_yticks(range(spec.num_classes), spec.classes, fontsize=9)
     axis.margins(y=0.01)

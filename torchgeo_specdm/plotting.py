@@ -11,8 +11,11 @@ from torch import Tensor
 
 from torchgeo_specdm.spec import DatasetSpec
 
-# Centre wavelengths [nm] of what the eye calls red, green and blue
+# Centre wavelengths [nm] of what the eye calls red, green and blue, and of near infrared
 _RGB_NM = (665.0, 560.0, 490.0)
+_NIR_NM = 842.0
+# A band further from its colour than this shows something else
+_TOLERANCE_NM = 60.0
 
 
 Stretch = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -22,43 +25,79 @@ def rgb_bands(spec: DatasetSpec) -> tuple[int, ...]:
     """Channels to show as red, green and blue: nearest in wavelength where declared, else the first three."""
     if spec.wavelengths is None:
         return tuple(min(channel, spec.num_bands - 1) for channel in range(3))
-    wavelengths = np.asarray(spec.wavelengths)
-    return tuple(int(np.abs(wavelengths - nm).argmin()) for nm in _RGB_NM)
+    return tuple(_nearest(spec.wavelengths, nm) for nm in _RGB_NM)
 
 
-def to_rgb(image: Tensor, spec: DatasetSpec, limits: Stretch | None = None) -> NDArray[np.float64]:
+def false_color_bands(spec: DatasetSpec) -> tuple[int, ...] | None:
+    """Channels of near infrared, red and green, in which plants are red; None without bands of these wavelengths."""
+    if spec.wavelengths is None:
+        return None
+    wanted = (_NIR_NM, *_RGB_NM[:2])
+    found = tuple(_nearest(spec.wavelengths, nm) for nm in wanted)
+    near = (abs(spec.wavelengths[band] - nm) <= _TOLERANCE_NM for band, nm in zip(found, wanted, strict=True))
+    return found if all(near) else None
+
+
+def _nearest(wavelengths: Sequence[float], nm: float) -> int:
+    return int(np.abs(np.asarray(wavelengths) - nm).argmin())
+
+
+def to_rgb(
+    image: Tensor, spec: DatasetSpec, limits: Stretch | None = None, bands: Sequence[int] | None = None
+) -> NDArray[np.float64]:
     """One date ``(C, H, W)`` in raw units as ``(H, W, 3)`` between 0 and 1.
 
     Args:
         image: Raw units.
         spec: Names the bands.
         limits: Values of each shown band that become 0 and 1; by default its 2nd and 98th percentile.
+        bands: Channels shown as red, green and blue; by default :func:`rgb_bands`.
     """
-    low, high = limits or _stretch(image, spec)
-    shown = image[list(rgb_bands(spec))].movedim(0, -1).double().numpy()
+    low, high = limits or stretch(image, spec, bands)
+    shown = image[list(bands or rgb_bands(spec))].movedim(0, -1).double().numpy()
     stretched: NDArray[np.float64] = np.clip((shown - low) / np.maximum(high - low, 1e-9), 0, 1)
     return stretched
 
 
-def _stretch(images: Tensor, spec: DatasetSpec) -> Stretch:
+def stretch(images: Tensor, spec: DatasetSpec, bands: Sequence[int] | None = None) -> Stretch:
     """The 2nd and 98th percentile of each shown band of images ``(..., C, H, W)``."""
     # Band by band: radiances of different bands differ by more than the contrast within one
-    shown = images[..., list(rgb_bands(spec)), :, :].movedim(-3, -1).double().numpy()
+    shown = images[..., list(bands or rgb_bands(spec)), :, :].movedim(-3, -1).double().numpy()
     low, high = np.percentile(shown.reshape(-1, shown.shape[-1]), (2, 98), axis=0)
     return low, high
 
 
+def class_colors(spec: DatasetSpec) -> NDArray[np.float64]:
+    """The colour of each class, ``(K, 3)`` between 0 and 1: the palette where there is one."""
+    if spec.palette is not None:
+        return np.asarray(spec.palette, float) / 255
+    return np.array([plt.get_cmap('tab20')(value % 20)[:3] for value in range(spec.num_classes)])
+
+
 def to_colors(mask: Tensor, spec: DatasetSpec) -> NDArray[np.float64]:
     """A mask ``(H, W)`` or ``(1, H, W)`` as ``(H, W, 3)``; pixels without a label are white."""
-    if spec.palette is None:
-        known = np.array([plt.get_cmap('tab20')(value % 20)[:3] for value in range(spec.num_classes)])
-    else:
-        known = np.asarray(spec.palette, float) / 255
-    colors = np.vstack([known, np.ones((1, 3))])
+    colors = np.vstack([class_colors(spec), np.ones((1, 3))])
     index = mask.reshape(mask.shape[-2:]).numpy()
     valid = (index >= 0) & (index < spec.num_classes)
     picked: NDArray[np.float64] = colors[np.where(valid, index, spec.num_classes)]
     return picked
+
+
+def mask_edges(mask: Tensor) -> NDArray[np.float64]:
+    """The sides between pixels of different value, as lines in the coordinates of ``imshow``.
+
+    Args:
+        mask: ``(H, W)`` or ``(1, H, W)``.
+
+    Returns:
+        ``(N, 2, 2)``: N lines, each from one (x, y) to another.
+    """
+    values = mask.reshape(mask.shape[-2:]).numpy()
+    row, column = np.nonzero(values[1:] != values[:-1])
+    flat = np.stack([np.stack([column - 0.5, row + 0.5], -1), np.stack([column + 0.5, row + 0.5], -1)], 1)
+    row, column = np.nonzero(values[:, 1:] != values[:, :-1])
+    upright = np.stack([np.stack([column + 0.5, row - 0.5], -1), np.stack([column + 0.5, row + 0.5], -1)], 1)
+    return np.concatenate([flat, upright])
 
 
 def plot_sample(
@@ -77,7 +116,7 @@ def plot_sample(
     """
     dates = sample['image'] if spec.task == 'change' else sample['image'].unsqueeze(0)
     titles = ('Date 1', 'Date 2') if spec.task == 'change' else ('Image',)
-    limits = _stretch(dates, spec)
+    limits = stretch(dates, spec)
     panels = {title: to_rgb(date, spec, limits) for title, date in zip(titles, dates, strict=True)}
     panels |= {key.capitalize(): to_colors(sample[key], spec) for key in ('mask', 'prediction') if key in sample}
     figure: Figure
@@ -104,7 +143,7 @@ def plot_pairs(groups: Mapping[str, Sequence[Mapping[str, Tensor]]], spec: Datas
     """
     columns = max(len(samples) for samples in groups.values())
     rows = [(f'{title}\n{label}', samples, part) for title, samples in groups.items() for part, label in _parts(spec)]
-    limits = _stretch(torch.stack([sample['image'].cpu() for samples in groups.values() for sample in samples]), spec)
+    limits = stretch(torch.stack([sample['image'].cpu() for samples in groups.values() for sample in samples]), spec)
     figure: Figure
     figure, axes = plt.subplots(len(rows), columns, figsize=(size * columns, size * len(rows)), squeeze=False)
     for (title, samples, part), line in zip(rows, axes, strict=True):
