@@ -227,6 +227,11 @@ class IndianPines(NonGeoDataset):
                 seen[max(0, down) : size + min(0, down), max(0, right) : size + min(0, right)] = True
         return seen
 
+    @property
+    def windows(self) -> list[tuple[int, int, int]]:
+        """Where each patch lies, as (scene, row, column) of its upper left corner; there is one scene."""
+        return [(0, row, col) for row, col in self.origins]
+
     def class_counts(self) -> dict[str, int]:
         """Number of labelled pixels of each class that the patches cover, each pixel counted once."""
         labels = self.mask[self.covered]
