@@ -90,28 +90,31 @@ def find_datamodule(spec: DatasetSpec, root: Path | None = None) -> NonGeoDataMo
 
 
 def read_datamodule(config: Path, overrides: Sequence[str] = ()) -> NonGeoDataModule:
-    """The datamodule under ``data:`` of a configuration; of one that mixes, the real one.
+    """The datamodule under ``data:`` of a configuration; under ``data.init_args.real`` of one that mixes.
 
     Args:
         config: A YAML file as for ``specdm fit``.
-        overrides: Options such as ``--data.root data/oscd``.
+        overrides: Options of the real datamodule, such as ``--data.root data/oscd``.
 
     Raises:
         SpecDMError: The file has no ``data``, or its arguments are wrong.
     """
     compat.register_torchgeo()
     values = read_config(config)
-    if 'data' not in values:
+    data = values.get('data')
+    if not isinstance(data, dict) or 'class_path' not in data:
         raise SpecDMError(f'{config} has no "data:" (class_path, init_args)')
+    if data['class_path'].rpartition('.')[-1] == MixedDataModule.__name__:
+        # Its checkpoint need not exist to read the real data
+        data = data.get('init_args', {}).get('real')
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument('--config', action='config')
     parser.add_subclass_arguments(LightningDataModule, 'data', required=True)
     try:
-        parsed = parser.parse_args(['--config', yaml.safe_dump({'data': values['data']}), *overrides])
+        parsed = parser.parse_args(['--config', yaml.safe_dump({'data': data}), *overrides])
         datamodule = parser.instantiate_classes(parsed).data
     except argparse.ArgumentError as error:
         raise SpecDMError(to_the_point(str(error))) from error
-    datamodule = datamodule.real if isinstance(datamodule, MixedDataModule) else datamodule
     if not isinstance(datamodule, NonGeoDataModule):
         raise SpecDMError(f'{type(datamodule).__name__} is no NonGeoDataModule, which an evaluation needs')
     return datamodule
