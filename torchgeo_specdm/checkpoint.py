@@ -104,7 +104,9 @@ def load_network(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> 
         weights = load_file(path)
         # Half-precision weights save space on disk; networks compute in float32. Copies, because tensors on a mapped
         # file are aligned as the file is, and that changes the last bits of what some kernels compute.
-        weights = {name: value.float().clone() for name, value in weights.items()}
+        weights = {
+            name: (value.float() if value.is_floating_point() else value).clone() for name, value in weights.items()
+        }
         network.load_state_dict(weights, strict=True, assign=True)
     except FileNotFoundError as error:
         raise CheckpointError(f'{path} is missing; copy the checkpoint again') from error

@@ -55,10 +55,10 @@ class GeneratorDataModule(LightningDataModule):
         Raises:
             SpecDMError: The datasets carry no spec and none was given.
         """
-        spec = self._spec or find_spec(self._dataset('train'))
+        spec = self._spec or find_spec(self.split('train'))
         if spec is None:
             raise SpecDMError(
-                f'{type(self._dataset("train")).__name__} has no spec: declare bands, classes and unit with '
+                f'{type(self.split("train")).__name__} has no spec: declare bands, classes and unit with '
                 'DatasetSpec.from_sample(dataset[0], ...) and pass it as spec'
             )
         return spec
@@ -76,7 +76,7 @@ class GeneratorDataModule(LightningDataModule):
         self.real.trainer = self.trainer
         # A generator is validated with the statistics of its train split: fit is the stage that makes both
         self.real.setup('fit')
-        dataset, spec = self._dataset('train'), self.spec
+        dataset, spec = self.split('train'), self.spec
         if len(dataset) == 0:  # type: ignore[arg-type]
             raise SpecDMError(f'the train split of {type(self.real).__name__} is empty')
         sample = dataset[0]
@@ -89,21 +89,26 @@ class GeneratorDataModule(LightningDataModule):
 
     def band_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each band over (at most 512) train samples, ``(C,)`` each, raw units."""
-        dataset = self._dataset('train')
-        size = len(dataset)  # type: ignore[arg-type]
-        chosen = np.random.default_rng(0).permutation(size)[:_STATISTICS_SAMPLES].tolist()
-        loader = self._loader(Subset(dataset, chosen), shuffle=False)
-        mean, std = band_statistics(batch['image'] for batch in loader)
+        mean, std = band_statistics(batch['image'] for batch in self._some())
         # A constant band must not be divided by zero
         return mean, std.clamp_min(1e-6)
 
+    def class_counts(self) -> Tensor:
+        """Pixels of each class in (at most 512) train samples, ``(K,)`` int64; values that are no class left out."""
+        count = self.spec.num_classes
+        masks = (batch['mask'].flatten() for batch in self._some())
+        return sum(
+            (torch.bincount(mask[(mask >= 0) & (mask < count)], minlength=count) for mask in masks),
+            torch.zeros(count, dtype=torch.long),
+        )
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled raw train samples."""
-        return self._loader(self._dataset('train'), shuffle=True)
+        return self._loader(self.split('train'), shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Raw val samples in order."""
-        return self._loader(self._dataset('val'), shuffle=False)
+        return self._loader(self.split('val'), shuffle=False)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Turn a train batch by one random orientation."""
@@ -112,13 +117,25 @@ class GeneratorDataModule(LightningDataModule):
             batch = {name: dihedral(value, orientation) for name, value in batch.items()}
         return batch
 
-    def _dataset(self, split: str) -> Dataset[Any]:
+    def split(self, name: str) -> Dataset[Any]:
+        """The raw ``train`` or ``val`` samples; known after ``setup``.
+
+        Raises:
+            SpecDMError: There are none.
+        """
         # Not `or`: an empty dataset is false, and must be told from a missing one
-        dataset = getattr(self.real, f'{split}_dataset')
+        dataset = getattr(self.real, f'{name}_dataset')
         dataset = self.real.dataset if dataset is None else dataset
         if dataset is None:
-            raise SpecDMError(f'{type(self.real).__name__} has no {split} dataset')
+            raise SpecDMError(f'{type(self.real).__name__} has no {name} dataset')
         return dataset  # type: ignore[no-any-return]
+
+    def _some(self) -> DataLoader[Any]:
+        """Train samples for statistics, always the same ones."""
+        dataset = self.split('train')
+        size = len(dataset)  # type: ignore[arg-type]
+        chosen = np.random.default_rng(0).permutation(size)[:_STATISTICS_SAMPLES].tolist()
+        return self._loader(Subset(dataset, chosen), shuffle=False)
 
     def _loader(self, dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
         size = len(dataset)  # type: ignore[arg-type]
@@ -177,7 +194,7 @@ class LatentDataModule(GeneratorDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device('cpu')
         autoencoder = self.autoencoder.to(device).eval()
         encoded = []
-        for batch in tqdm(self._loader(self._dataset('train'), shuffle=False), desc='encoding', leave=False):
+        for batch in tqdm(self._loader(self.split('train'), shuffle=False), desc='encoding', leave=False):
             image, mask = batch['image'].to(device), batch['mask'].to(device)
             for orientation in range(ORIENTATIONS if self.dihedral else 1):
                 posterior = autoencoder.encode(dihedral(image, orientation), dihedral(mask, orientation))

@@ -1,6 +1,7 @@
 """Lightning tasks; they see batches, never datasets."""
 
 from torchgeo_specdm.tasks.autoencoder import AutoencoderTask
+from torchgeo_specdm.tasks.judge import JudgeTask, train_judge
 from torchgeo_specdm.tasks.latent_diffusion import LatentDiffusionTask
 
-__all__ = ['AutoencoderTask', 'LatentDiffusionTask']
+__all__ = ['AutoencoderTask', 'JudgeTask', 'LatentDiffusionTask', 'train_judge']

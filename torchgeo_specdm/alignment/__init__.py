@@ -1,0 +1,1 @@
+"""Judges how well mask and image belong together, and acts on it."""
