@@ -177,7 +177,7 @@ def _projection(means: Tensor) -> Tensor:
     if len(weight) <= _COMPONENTS:
         return weight.diag().float()
     # Eigenvalues ascend
-    components = torch.linalg.eigh(scaled.T @ scaled).eigenvectors[:, -_COMPONENTS:]
+    components: Tensor = torch.linalg.eigh(scaled.T @ scaled).eigenvectors[:, -_COMPONENTS:]
     return (components * weight[:, None]).float()
 
 
