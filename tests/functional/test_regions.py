@@ -39,8 +39,8 @@ def test_regions_are_those_of_a_flood_fill() -> None:
     mask[20, :] = -1
     found = connected_regions(mask, 4)
     assert sorted(zip(found.classes.tolist(), found.sizes.tolist(), strict=True)) == flood(mask, 4)
-    assert ((found.index >= 0) == ((mask >= 0) & (mask < 4))).all()
-    assert (found.classes[found.index.clamp_min(0)] == mask)[found.index >= 0].all()
+    assert ((found.numbers >= 0) == ((mask >= 0) & (mask < 4))).all()
+    assert (found.classes[found.numbers.clamp_min(0)] == mask)[found.numbers >= 0].all()
 
 
 def test_corners_do_not_connect() -> None:
@@ -89,7 +89,7 @@ def test_after_merging_no_region_is_small() -> None:
         assert merged.equal(merge_small_regions(mask, 12, 4))
         assert merge_small_regions(merged, 12, 4).equal(merged)
         large = connected_regions(mask, 4)
-        kept = (large.sizes >= 12)[large.index]
+        kept = (large.sizes >= 12)[large.numbers]
         # Only pixels of small regions change
         assert (merged == mask)[kept].all()
 

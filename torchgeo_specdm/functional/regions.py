@@ -17,12 +17,12 @@ class Regions(NamedTuple):
     """The R regions of a mask, class by class and then in reading order.
 
     Attributes:
-        index: The region 0 ... R-1 of each pixel, -1 of a pixel without a label; ``(H, W)`` int64.
+        numbers: The region 0 ... R-1 of each pixel, -1 of a pixel without a label; ``(H, W)`` int64.
         classes: The class of each region, ``(R,)``.
         sizes: The number of its pixels, ``(R,)``.
     """
 
-    index: Tensor
+    numbers: Tensor
     classes: Tensor
     sizes: Tensor
 
@@ -34,15 +34,15 @@ def connected_regions(mask: Tensor, num_classes: int) -> Regions:
         mask: ``(H, W)`` int64.
         num_classes: K.
     """
-    index = torch.full(mask.shape, -1, dtype=torch.long)
-    counts = []
+    numbers = torch.full(mask.shape, -1, dtype=torch.long)
+    counts: list[int] = []
     for value in range(num_classes):
         found, count = label((mask == value).numpy())
         regions = torch.from_numpy(found).long()
-        index = torch.where(regions > 0, regions - 1 + sum(counts), index)
+        numbers = torch.where(regions > 0, regions - 1 + sum(counts), numbers)
         counts.append(count)
     classes = torch.arange(num_classes).repeat_interleave(torch.tensor(counts, dtype=torch.long))
-    return Regions(index, classes, torch.bincount(index[index >= 0], minlength=len(classes)))
+    return Regions(numbers, classes, torch.bincount(numbers[numbers >= 0], minlength=len(classes)))
 
 
 def boundary_length(mask: Tensor, num_classes: int) -> Tensor:
@@ -91,9 +91,9 @@ def merge_small_regions(mask: Tensor, smallest: int, num_classes: int) -> Tensor
 
 
 def _merged(mask: Tensor, smallest: int, num_classes: int) -> Tensor:
-    index, classes, sizes = connected_regions(mask, num_classes)
+    numbers, classes, sizes = connected_regions(mask, num_classes)
     owner, value, size = list(range(len(sizes))), classes.tolist(), sizes.tolist()
-    borders = _borders(mask, index, num_classes)
+    borders = _borders(mask, numbers, num_classes)
 
     def find(region: int) -> int:
         while owner[region] != region:
@@ -124,16 +124,16 @@ def _merged(mask: Tensor, smallest: int, num_classes: int) -> Tensor:
         if size[region] < smallest:
             heapq.heappush(queue, (size[region], region))
     final = torch.tensor([value[find(region)] for region in range(len(size))], dtype=mask.dtype)
-    return torch.where(index >= 0, final[index.clamp_min(0)], mask) if len(final) else mask.clone()
+    return torch.where(numbers >= 0, final[numbers.clamp_min(0)], mask) if len(final) else mask.clone()
 
 
-def _borders(mask: Tensor, index: Tensor, num_classes: int) -> dict[int, Counter[int]]:
+def _borders(mask: Tensor, numbers: Tensor, num_classes: int) -> dict[int, Counter[int]]:
     """How long the boundary of each region with each of its neighbours is."""
-    borders: dict[int, Counter[int]] = {region: Counter() for region in range(int(index.max()) + 1)}
+    borders: dict[int, Counter[int]] = {region: Counter() for region in range(int(numbers.max()) + 1)}
     for axis in (-2, -1):
         differ = _differ(mask, axis, num_classes)
-        size = index.shape[axis] - 1
-        pairs = torch.stack([index.narrow(axis, start, size)[differ] for start in (0, 1)], 1)
+        size = numbers.shape[axis] - 1
+        pairs = torch.stack([numbers.narrow(axis, start, size)[differ] for start in (0, 1)], 1)
         distinct, lengths = torch.unique(pairs, dim=0, return_counts=True)
         for (first, second), length in zip(distinct.tolist(), lengths.tolist(), strict=True):
             borders[first][second] += length
