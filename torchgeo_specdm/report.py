@@ -1,6 +1,6 @@
 """One HTML page that needs no other file: text, tables and figures, readable in light, in dark and on a phone.
 
-Every function here escapes what it is given and returns a :data:`Fragment`, which is all that a page accepts.
+Every function here escapes what it is given unless it is a :class:`Fragment`, and returns one.
 """
 
 import base64
@@ -8,44 +8,103 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NewType
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
-Fragment = NewType('Fragment', str)
-"""A piece of valid HTML."""
+
+class Fragment(str):
+    """A piece of valid HTML."""
+
+    __slots__ = ()
+
 
 _STYLE = """
-:root { color-scheme: light dark; --text: #1c1f23; --soft: #5c636b; --line: #d8dce1; --page: #fff; --head: #f3f5f7 }
+:root { color-scheme: light dark; --text: #1c1f23; --soft: #59616a; --line: #d8dce1; --page: #fff; --head: #f3f5f7;
+  --good: #1a6e36; --bad: #a33b00; --link: #1f5fae }
 @media (prefers-color-scheme: dark) {
-  :root { --text: #e6e8ea; --soft: #a0a7af; --line: #3a4047; --page: #15181b; --head: #20252a }
+  :root { --text: #e6e8ea; --soft: #a6adb5; --line: #3a4047; --page: #15181b; --head: #20252a;
+    --good: #63c983; --bad: #ffab70; --link: #8ab8f2 }
 }
+* { box-sizing: border-box }
 body { margin: 0 auto; padding: 1rem; max-width: 64rem; color: var(--text); background: var(--page);
-  font: 16px/1.5 system-ui, sans-serif }
+  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere }
 h1 { font-size: 1.6rem; line-height: 1.2 }
-h2 { margin-top: 2.2rem; font-size: 1.2rem }
-p, li { max-width: 46rem; overflow-wrap: break-word }
+h2 { margin-top: 2.6rem; font-size: 1.25rem; line-height: 1.3 }
+h3 { margin: 0 0 .4rem; font-size: 1.05rem; line-height: 1.3 }
+a { color: var(--link) }
+p, li { max-width: 46rem }
+ul { padding-left: 1.2rem }
 figure { margin: 1rem 0 }
-figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem }
+figcaption { margin-top: .4rem; color: var(--soft); font-size: .9rem; max-width: 46rem }
 .wide { overflow-x: auto }
 img { display: block; width: 100%; min-width: 38rem; background: #fff; border-radius: 4px }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top }
 thead th { background: var(--head) }
-tbody th { font-weight: normal }
+tbody th { font-weight: normal; min-width: 9rem }
+summary { cursor: pointer; color: var(--soft) }
 .key span { display: inline-block; margin-right: .9rem }
 .key i { display: inline-block; width: .8em; height: .8em; margin-right: .3em; border: 1px solid var(--line) }
+.soft { color: var(--soft); font-size: .9rem }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 1rem }
+.card { padding: 1rem; border: 1px solid var(--line); border-radius: 8px; background: var(--head) }
+.card p, .card ul { margin: .4rem 0; font-size: .95rem }
+.mark { display: inline-block; padding: 0 .45em; border: 1px solid; border-radius: 1em; font-size: .8rem;
+  font-weight: 600; white-space: nowrap; color: var(--soft) }
+.mark.good { color: var(--good) }
+.mark.bad { color: var(--bad); border-width: 2px }
 """
 
 
-def paragraph(text: str) -> Fragment:
-    """A paragraph of plain text."""
-    return Fragment(f'<p>{escape(text)}</p>')
+def paragraph(text: str, style: str = '') -> Fragment:
+    """A paragraph; ``soft`` is a style for what is less important."""
+    return _element('p', text, style)
+
+
+def heading(text: str) -> Fragment:
+    """A heading below those of sections."""
+    return _element('h3', text)
+
+
+def bullets(items: Iterable[str]) -> Fragment:
+    """A list; nothing if it has no items."""
+    inner = ''.join(_element('li', item) for item in items)
+    return Fragment(f'<ul>{inner}</ul>' if inner else '')
+
+
+def mark(text: str, style: str = '') -> Fragment:
+    """A word set apart, such as a verdict; ``good`` and ``bad`` are styles."""
+    return _element('span', text, f'mark {style}'.strip())
+
+
+def link(text: str, heading: str) -> Fragment:
+    """A link to the section of this heading."""
+    return Fragment(f'<a href="#{_anchor(heading)}">{escape(text)}</a>')
+
+
+def cards(*contents: Sequence[Fragment]) -> Fragment:
+    """Boxes beside each other, below each other where there is little room."""
+    inner = ''.join(f'<div class="card">{"".join(content)}</div>' for content in contents)
+    return Fragment(f'<div class="cards">{inner}</div>')
+
+
+def folded(summary: str, *contents: Fragment) -> Fragment:
+    """What only some readers want to see, opened with a click."""
+    return Fragment(f'<details><summary>{escape(summary)}</summary>{"".join(contents)}</details>')
+
+
+def joined(*parts: str) -> Fragment:
+    """Texts and fragments in one line."""
+    return Fragment(' '.join(_escaped(part) for part in parts if part))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = '') -> Fragment:
@@ -54,29 +113,42 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = '
     Raises:
         ValueError: A row is not as long as the header.
     """
-    head = ''.join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+    head = ''.join(f'<th scope="col">{_escaped(cell)}</th>' for cell in header)
     body = []
     for first, *rest in rows:
         if len(rest) + 1 != len(header):
             raise ValueError(f'the row {first!r} has {len(rest) + 1} cells for {len(header)} columns')
-        body.append(f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(c)}</td>" for c in rest)}</tr>')
+        cells = ''.join(f'<td>{_escaped(cell)}</td>' for cell in rest)
+        body.append(f'<tr><th scope="row">{_escaped(first)}</th>{cells}</tr>')
     grid = f'<table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-    return _captioned(grid, caption)
+    return _captioned(grid, caption, 'table')
 
 
-def figure(drawing: Figure, caption: str, dpi: int = 110) -> Fragment:
-    """A drawing as an embedded PNG; the drawing is closed.
+def figure(
+    drawing: Figure, caption: str, dpi: int = 110, *, alt: str = '', file: Path | None = None, photo: bool = False
+) -> Fragment:
+    """A drawing as an embedded image; the drawing is closed.
 
     Args:
         drawing: Any figure of matplotlib.
-        caption: What it shows, also for those who cannot see it.
+        caption: What it shows and how to read it.
         dpi: Resolution [pixels per inch].
+        alt: What it shows, for those who cannot see it; by default the caption.
+        file: PNG file to write as well.
+        photo: Embed a JPEG, which takes a tenth of the space of a PNG of satellite images.
     """
     buffer = io.BytesIO()
     drawing.savefig(buffer, format='png', dpi=dpi)
     plt.close(drawing)
+    if file is not None:
+        file.write_bytes(buffer.getvalue())
+    kind = 'png'
+    if photo:
+        picture, buffer, kind = Image.open(buffer).convert('RGB'), io.BytesIO(), 'jpeg'
+        picture.save(buffer, 'jpeg', quality=80, optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return _captioned(f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">', caption)
+    image = f'<img alt="{escape(alt or caption)}" src="data:image/{kind};base64,{data}">'
+    return _captioned(image, caption, 'figure')
 
 
 def colour_key(colours: Mapping[str, tuple[int, int, int]]) -> Fragment:
@@ -95,19 +167,19 @@ def write_report(path: Path, title: str, sections: Mapping[str, Sequence[Fragmen
     """
     parts = []
     for heading, fragments in sections.items():
-        inner = (f'<h2>{escape(heading)}</h2>' if heading else '') + '\n'.join(fragments)
-        parts.append(f'<section>{inner}</section>')
+        title_line = f'<h2 id="{_anchor(heading)}">{escape(heading)}</h2>' if heading else ''
+        parts.append(f'<section>{title_line}' + '\n'.join(fragments) + '</section>')
     write_text(
         path,
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n'
-        f'<body>\n<h1>{escape(title)}</h1>\n' + '\n'.join(parts) + '\n</body>\n</html>\n',
+        f'<body>\n<main>\n<h1>{escape(title)}</h1>\n' + '\n'.join(parts) + '\n</main>\n</body>\n</html>\n',
     )
 
 
 def write_metrics(path: Path, values: Mapping[str, Any]) -> None:
-    """Write numbers, texts, tensors and named tuples as JSON, as complete as the page: six digits, null for NaN."""
+    """Write numbers, texts, tensors, arrays and named tuples as JSON: six digits, null for what is not finite."""
     write_text(path, json.dumps(_plain(values), indent=1, allow_nan=False) + '\n')
 
 
@@ -118,13 +190,27 @@ def write_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _captioned(content: str, caption: str) -> Fragment:
+def _escaped(text: str) -> str:
+    return text if isinstance(text, Fragment) else escape(text)
+
+
+def _element(tag: str, text: str, style: str = '') -> Fragment:
+    return Fragment(f'<{tag}' + (f' class="{style}"' if style else '') + f'>{_escaped(text)}</{tag}>')
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r'[^a-z0-9]+', '-', heading.lower()).strip('-')
+
+
+def _captioned(content: str, caption: str, kind: str) -> Fragment:
     text = f'<figcaption>{escape(caption)}</figcaption>' if caption else ''
-    return Fragment(f'<figure><div class="wide">{content}</div>{text}</figure>')
+    # What scrolls must be reachable with the keyboard, and then needs a name
+    box = f'<div class="wide" role="group" tabindex="0" aria-label="{kind}">{content}</div>'
+    return Fragment(f'<figure>{box}{text}</figure>')
 
 
 def _plain(values: Any) -> Any:
-    if isinstance(values, Tensor):
+    if isinstance(values, Tensor | np.ndarray | np.generic):
         values = values.tolist()
     if isinstance(values, tuple) and hasattr(values, '_asdict'):
         values = values._asdict()
@@ -133,5 +219,5 @@ def _plain(values: Any) -> Any:
     if isinstance(values, list | tuple):
         return [_plain(value) for value in values]
     if isinstance(values, float):
-        return None if math.isnan(values) else float(f'{values:.6g}')
+        return float(f'{values:.6g}') if math.isfinite(values) else None
     return values

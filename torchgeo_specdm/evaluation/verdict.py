@@ -1,0 +1,82 @@
+"""The three questions that users ask first, answered from the flags of the measures that speak about them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torchgeo_specdm.evaluation.measure import Measure, Section
+
+State = Literal['fine', 'flagged', 'unmeasured']
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and the sections that answer it.
+
+    Attributes:
+        text: The question.
+        sections: Titles of sections. Without the first one there is no answer, only what the others flag.
+        fine: The answer if nothing is flagged.
+        flagged: The beginning of the answer if something is.
+    """
+
+    text: str
+    sections: tuple[str, ...]
+    fine: str
+    flagged: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the measures of one generator say to a question.
+
+    Attributes:
+        state: Whether something is flagged, or nothing was measured.
+        text: The answer, in a sentence.
+        evidence: The measure that says most, or None.
+        flags: What is wrong, one sentence each.
+    """
+
+    state: State
+    text: str
+    evidence: Measure | None
+    flags: Sequence[str]
+
+
+QUESTIONS = (
+    Question(
+        'Can the labels be trusted?',
+        ('Alignment', 'Masks', 'Reconstruction'),
+        'As far as these checks see, yes',
+        'Not without care',
+    ),
+    Question('Are these copies of my data?', ('Copying',), 'No sign of it', 'Some may be'),
+    Question(
+        'Will it help?',
+        ('Usefulness', 'Fidelity and diversity', 'Spectra'),
+        'Nothing speaks against it',
+        'Doubtful',
+    ),
+)
+
+
+def answer(question: Question, sections: Sequence[Section]) -> Answer:
+    """The answer that one generator's sections give.
+
+    Args:
+        question: One of :data:`QUESTIONS`.
+        sections: All sections of the generator.
+    """
+    found: Mapping[str, Sequence[Measure]] = {s.title: s.measures for s in sections if s.title in question.sections}
+    measures = [measure for title in question.sections for measure in found.get(title, ())]
+    flags = [measure.flag for measure in measures if measure.flag]
+    first = found.get(question.sections[0], ())
+    evidence = first[0] if first else None
+    count = f'{len(measures)} measure{"s" if len(measures) > 1 else ""}'
+    if flags:
+        text = f'{question.flagged}: {len(flags)} of {count} {"is" if len(flags) == 1 else "are"} flagged.'
+        return Answer('flagged', text, evidence, flags)
+    if evidence is None:
+        missing = question.sections[0].lower()
+        return Answer('unmeasured', f'Not known: {missing} was not measured.', None, flags)
+    return Answer('fine', f'{question.fine}: none of {count} is flagged.', evidence, flags)
