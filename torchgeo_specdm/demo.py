@@ -21,8 +21,9 @@ from torchgeo_specdm.comparison import (
 )
 from torchgeo_specdm.datasets import MixedDataset, SpecDMSynthetic
 from torchgeo_specdm.demo_cases import CASES, Case
-from torchgeo_specdm.demo_page import MIXED, REAL, Result, metrics, page, provenance
+from torchgeo_specdm.demo_page import MIXED, REAL, Result, metrics, page
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.evaluation.provenance import provenance
 from torchgeo_specdm.report import write_metrics, write_report
 from torchgeo_specdm.spec import DatasetSpec
 

@@ -1,27 +1,18 @@
 """What ``specdm demo`` shows of its result: the sections of the page, and the numbers behind them."""
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from torchgeo_specdm import __version__
-from torchgeo_specdm.checkpoint import folder_hash, read_json
 from torchgeo_specdm.class_statistics import ClassStatistics, plot_shares, plot_spectra, spectral_angles
 from torchgeo_specdm.comparison import Comparison, Counts, iou
-from torchgeo_specdm.datasets import SpecDMSynthetic
-from torchgeo_specdm.datasets.device import resolve_device
 from torchgeo_specdm.plotting import plot_pairs
 from torchgeo_specdm.report import Fragment, colour_key, figure, paragraph, table
 from torchgeo_specdm.spec import DatasetSpec
 
 REAL, MIXED = 'real alone', 'real + synthetic'
-_LIBRARIES = ('torchgeo', 'torch', 'diffusers', 'lightning', 'kornia')
 
 
 @dataclass(frozen=True)
@@ -47,25 +38,6 @@ class Result:
     comparisons: Mapping[str, Comparison]
     notes: Sequence[str]
     made: Mapping[str, str]
-
-
-def provenance(synthetic: SpecDMSynthetic) -> dict[str, str]:
-    """Generator, machine and versions."""
-    description = read_json(synthetic.checkpoint / 'specdm.json')
-    device = resolve_device(synthetic.device)
-    versions = {'torchgeo-specdm': __version__, 'Python': platform.python_version()}
-    versions |= {name: version(name) for name in _LIBRARIES}
-    spec = synthetic.spec
-    rows = {
-        'generator': f'{synthetic.checkpoint.name}, SHA-256 {folder_hash(synthetic.checkpoint)[:16]}...',
-        'generator trained by': str(description.get('training', {}).get('command', '')),
-        'sampling': f'{synthetic.solver or description["solver"]["solver"]}, {synthetic.steps} steps, '
-        f'seed {synthetic.seed}',
-        'device': f'one of {os.cpu_count()} CPU cores' if device.type == 'cpu' else torch.cuda.get_device_name(device),
-        'versions': ', '.join(f'{name} {number}' for name, number in versions.items()),
-        'data': f'{spec.attribution} ({spec.licence})' if spec.licence else spec.attribution,
-    }
-    return {name: text for name, text in rows.items() if text}
 
 
 def page(result: Result) -> dict[str, list[Fragment]]:
