@@ -42,8 +42,8 @@ def ground(dataset: Any, indices: Sequence[int] | None = None) -> Tensor:
     windows = getattr(dataset, 'windows', None)
     if windows is None:
         return _groups(dataset, chosen)
-    places = torch.tensor([windows[index] for index in chosen], dtype=torch.long).view(len(chosen), -1)
-    if places.shape[1:] != (3,) and chosen:
+    places = torch.tensor([tuple(windows[index]) for index in chosen], dtype=torch.long)
+    if chosen and places.shape[1:] != (3,):
         raise SpecDMError(f'windows of {type(dataset).__name__} must be triples (scene, top, left) of its samples')
     return places.view(-1, 3)
 
