@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torchgeo_specdm import __version__
 from torchgeo_specdm.errors import SpecDMError
@@ -22,6 +23,8 @@ examples:
       Train one stage again, from the start.
   specdm sample runs/oscd/checkpoint --n 1000 --out synthetic
       Write 1000 labelled images as GeoTIFF.
+  specdm evaluate runs/oscd/checkpoint --data oscd.yaml --out report
+      Can the labels be trusted, are the samples copies, will they help? A page with figures that say.
   specdm fit --config mixed.yaml
       Train any TorchGeo task; with MixedDataModule on real and synthetic data.
 
@@ -67,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument('--batch-size', type=int, help='images generated at once (default: 8 on a CPU, more on a GPU)')
     sample.add_argument('--device', help='cpu, cuda or cuda:N (default: a GPU where there is one)')
 
+    _add_evaluate(commands)
+
     demo = commands.add_parser(
         'demo',
         help='see the whole job in one command, without a GPU or the network',
@@ -78,6 +83,42 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument('--root', type=Path, help='folder of the dataset, for oscd')
     return parser
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser(
+        'evaluate',
+        allow_abbrev=False,
+        help='measure synthetic samples against the real ones that they imitate',
+        description='Writes OUT/report.html, OUT/figures and OUT/metrics.json. What is computed from real data alone '
+        'is cached. Options of the real datamodule are given as --data.NAME VALUE.',
+    )
+    add = evaluate.add_argument
+    add('source', type=Path, metavar='SOURCE', help='a checkpoint, or a folder that "specdm sample" wrote')
+    add('--out', type=Path, required=True, help='folder to write to')
+    add('--data', type=Path, metavar='CONFIG', help='YAML whose "data:" is the real dataset (default: by name)')
+    add('--root', type=Path, help='folder of the real dataset, where no CONFIG is given')
+    add('--compare', type=Path, metavar='OTHER', help='a second source, shown beside the first')
+    add('--n', type=int, default=500, help='synthetic samples (default: %(default)s, or all that a folder holds)')
+    add('--real', type=int, default=1000, help='most real samples of a split to look at (default: %(default)s)')
+    add('--extractors', nargs='+', default=['spectral', 'lite0'], metavar='NAME', help='(default: spectral lite0)')
+    add('--no-usefulness', action='store_true', help='leave out the trainings that show whether the samples help')
+    add('--keep', help="filter of SOURCE: 'aligned' or a folder; OTHER is never filtered")
+    add('--seed', type=int, help='names one endless dataset of a checkpoint (default: 0)')
+    add('--steps', type=int, help='steps of the solver (default: 20)')
+    add('--solver', help="solver (default: the checkpoint's)")
+    add('--device', help='where networks run: cpu, cuda or cuda:N (default: a GPU where there is one)')
+    add('--cache', type=Path, help="folder of what is kept of the real side (default: the user's cache)")
+
+
+def _evaluate(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+    if args.n < 2 or args.real < 2:
+        raise SpecDMError(f'--n is {args.n} and --real is {args.real}; nothing can be compared with fewer than 2')
+    if overrides and args.data is None:
+        raise SpecDMError(f'{overrides[0]} needs --data CONFIG')
+    from torchgeo_specdm.evaluation.command import run
+
+    run(args, overrides)
 
 
 def _sample(args: argparse.Namespace) -> None:
@@ -121,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     lightning = args.command in ('fit', 'validate', 'test')
-    if rest and not lightning:
+    if rest and not lightning and not (args.command == 'evaluate' and rest[0].startswith('--data.')):
         parser.error(f'unrecognized arguments: {" ".join(rest)}')
     try:
         if lightning:
@@ -130,6 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_stages(args.command, args.config, rest, stage=args.stage, restart=args.restart)
         elif args.command == 'sample':
             _sample(args)
+        elif args.command == 'evaluate':
+            _evaluate(args, rest)
         else:
             _demo(args)
     except (SpecDMError, *_USER_FILES) as error:

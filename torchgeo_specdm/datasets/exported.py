@@ -34,6 +34,7 @@ class ExportedPairs(NonGeoDataset):
 
     Args:
         folder: Holds ``specdm.json``, ``image`` and ``mask``.
+        length: Number of samples to read, from the first; all by default.
         transforms: Applied to each sample.
 
     Raises:
@@ -42,7 +43,10 @@ class ExportedPairs(NonGeoDataset):
     """
 
     def __init__(
-        self, folder: str | Path, transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+        self,
+        folder: str | Path,
+        length: int | None = None,
+        transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.transforms = transforms
@@ -50,7 +54,8 @@ class ExportedPairs(NonGeoDataset):
         if not isinstance(description.get('count'), int) or not isinstance(description.get('spec'), dict):
             raise SpecDMError(f'{self.folder / DESCRIPTION} does not describe samples that "specdm sample" wrote')
         self.spec = DatasetSpec.from_dict(description['spec'])
-        self.length: int = description['count']
+        count: int = description['count']
+        self.length = count if length is None else min(length, count)
         for index in (0, self.length - 1):
             images, mask = sample_files(self.folder, index, self.spec)
             if missing := [path for path in (*images, mask) if not path.is_file()]:

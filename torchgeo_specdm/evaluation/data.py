@@ -146,11 +146,11 @@ def open_real(datamodule: NonGeoDataModule, spec: DatasetSpec) -> RealData:
 
 
 def open_synthetic(path: Path, count: int, **settings: Any) -> SpecDMSynthetic | ExportedPairs:
-    """``count`` samples of a checkpoint, or all that a folder of ``specdm sample`` holds.
+    """``count`` samples of a checkpoint, or at most as many of a folder that ``specdm sample`` wrote.
 
     Args:
         path: A checkpoint, the folder of a run that has one, or an export.
-        count: Number of samples to generate.
+        count: Number of samples.
         settings: Arguments of :class:`SpecDMSynthetic`; an export has its own.
 
     Raises:
@@ -161,7 +161,7 @@ def open_synthetic(path: Path, count: int, **settings: Any) -> SpecDMSynthetic |
     if (path / 'image').is_dir() and (path / DESCRIPTION).is_file():
         if given := [name for name, value in settings.items() if value is not None]:
             raise SpecDMError(f'{path} holds samples that are made already: {", ".join(given)} cannot be chosen')
-        return ExportedPairs(path)
+        return ExportedPairs(path, count)
     return SpecDMSynthetic(path, count, **{name: value for name, value in settings.items() if value is not None})
 
 
