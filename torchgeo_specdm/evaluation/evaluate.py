@@ -93,8 +93,7 @@ def evaluate(generators: Mapping[str, Any], real: RealData, out: Path, settings:
         resolve_device(settings.device),
     )
     say(f'Real data: {real.spec.name}, {len(real.train)} train and {len(real.held_out)} held-out samples')
-    # Named here so that the time of each is said, and an error comes before the sampling
-    side.train, side.held_out
+    side.prepare()
     say(f'Real side ready, kept in {settings.cache}')
     found = []
     for name, dataset in generators.items():

@@ -1,6 +1,6 @@
 """Everything an evaluation computes from real data alone; it is cached, so that the next evaluation starts at once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -127,6 +127,11 @@ class RealSide:
         """See :class:`~torchgeo_specdm.evaluation.observation.Sides`."""
         return split_halves(self.places, self.data.spec.patch_size)
 
+    def prepare(self) -> None:
+        """Compute, or read, the rows now: what is wrong with them shows before any sample is generated."""
+        assert self.train.keys()
+        assert self.held_out.keys()
+
     def sides(self, synthetic: Mapping[str, Rows]) -> Sides:
         """Rows of synthetic samples beside those of the real ones."""
         return Sides(self.data.spec, self.train, self.held_out, synthetic, self.halves)
@@ -149,6 +154,3 @@ class RealSide:
         self, dataset: Any, indices: Sequence[int], observers: Sequence[Observer], text: str
     ) -> Mapping[str, Rows]:
         return self.cache.observe(dataset, indices, observers, batch_size=self.batch_size, text=text)
-
-
-Report = Callable[[str], None]
