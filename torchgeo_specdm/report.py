@@ -58,6 +58,7 @@ summary { cursor: pointer; color: var(--soft) }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 1rem }
 .card { padding: 1rem; border: 1px solid var(--line); border-radius: 8px; background: var(--head) }
 .card p, .card ul { margin: .4rem 0; font-size: .95rem }
+.card .name { margin-top: 1rem; padding-top: .6rem; border-top: 1px solid var(--line); font-weight: 600 }
 .mark { display: inline-block; padding: 0 .45em; border: 1px solid; border-radius: 1em; font-size: .8rem;
   font-weight: 600; white-space: nowrap; color: var(--soft) }
 .mark.good { color: var(--good) }
@@ -66,7 +67,7 @@ summary { cursor: pointer; color: var(--soft) }
 
 
 def paragraph(text: str, style: str = '') -> Fragment:
-    """A paragraph; ``soft`` is a style for what is less important."""
+    """A paragraph; styles are ``soft`` for what is less important, and ``name`` for whom the next ones are about."""
     return _element('p', text, style)
 
 
@@ -138,7 +139,7 @@ def figure(
         photo: Embed a JPEG, which takes a tenth of the space of a PNG of satellite images.
     """
     buffer = io.BytesIO()
-    drawing.savefig(buffer, format='png', dpi=dpi)
+    drawing.savefig(buffer, format='png', dpi=dpi, pil_kwargs={'compress_level': 3})
     plt.close(drawing)
     if file is not None:
         file.write_bytes(buffer.getvalue())

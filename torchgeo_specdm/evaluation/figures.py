@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -149,28 +150,30 @@ def _grid(blocks: Mapping[str, Rows]) -> Figure:
     columns = max(len(panels) for rows in full.values() for panels in rows.values())
     width, height = _LEFT + columns * (_PANEL + _GAP), sum(heights)
     figure = plt.figure(figsize=(width, height))
+    # One axis in inches: an axis for each panel would take seconds to make
+    axis = figure.add_axes((0, 0, 1, 1))
     top = height
     for (title, rows), has, size in zip(full.items(), titled, heights, strict=True):
-        figure.text(_LEFT / width, (top - 0.24) / height, title, fontsize=11, fontweight='bold')
+        axis.text(_LEFT, top - 0.24, title, fontsize=11, fontweight='bold')
         for index, (label, panels) in enumerate(rows.items()):
             bottom = top - _BLOCK_TITLE - _COLUMN_TITLE * has - (index + 1) * (_PANEL + _GAP) + _GAP
-            figure.text(
-                0.08 / width, (bottom + _PANEL / 2) / height, label, fontsize=8, rotation=90, ha='center', va='center'
-            )
+            axis.text(0.08, bottom + _PANEL / 2, label, fontsize=8, rotation=90, ha='center', va='center')
             for column, panel in enumerate(panels):
-                left = _LEFT + column * (_PANEL + _GAP)
-                box = (left / width, bottom / height, _PANEL / width, _PANEL / height)
-                _draw(figure.add_axes(box), panel)
+                _draw(axis, panel, _LEFT + column * (_PANEL + _GAP), bottom)
         top -= size
+    axis.set(xlim=(0, width), ylim=(0, height))
+    axis.axis('off')
     return figure
 
 
-def _draw(axis: Any, panel: Panel) -> None:
-    axis.imshow(panel.picture)
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set(color='#b8bec5', linewidth=0.6)
-    axis.set_title(panel.title, fontsize=8, pad=3)
+def _draw(axis: Any, panel: Panel, left: float, bottom: float) -> None:
+    """A panel whose lower left corner is there [inch]."""
+    top = bottom + _PANEL
+    axis.imshow(panel.picture, extent=(left, left + _PANEL, bottom, top), aspect='auto')
     if panel.edges is not None:
-        lines = list(mask_edges(panel.edges))
-        for color, width in ((_CASING, 1.3), (_OUTLINE, 0.6)):
-            axis.add_collection(LineCollection(lines, colors=color, linewidths=width))
+        scale = _PANEL / np.asarray(panel.edges.shape[-2:][::-1])
+        lines = (left, top) + (mask_edges(panel.edges) + 0.5) * scale * (1, -1)
+        for color, width in ((_CASING, 1.5), (_OUTLINE, 0.8)):
+            axis.add_collection(LineCollection(list(lines), colors=color, linewidths=width), autolim=False)
+    axis.add_patch(Rectangle((left, bottom), _PANEL, _PANEL, fill=False, edgecolor='#b8bec5', linewidth=0.6))
+    axis.text(left + _PANEL / 2, top + 0.05, panel.title, fontsize=8, ha='center')

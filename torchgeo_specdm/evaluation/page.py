@@ -100,8 +100,9 @@ def _card(question: Question, generators: Sequence[Generator], titles: Sequence[
     parts = [heading(question.text)]
     for source in generators:
         found = answer(question, source.sections)
-        name = source.name if len(generators) > 1 else ''
-        parts += [paragraph(joined(mark(*_MARKS[found.state]), name)), paragraph(found.text)]
+        if len(generators) > 1:
+            parts.append(paragraph(source.name, 'name'))
+        parts.append(paragraph(joined(mark(*_MARKS[found.state]), found.text)))
         if measure := found.evidence:
             real = f'; {measure.reference_name}: {interval_text(measure.reference)}' if measure.reference else ''
             parts.append(paragraph(f'{measure.name}: {interval_text(measure.value)}{real}.', 'soft'))

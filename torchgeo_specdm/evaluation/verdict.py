@@ -72,11 +72,10 @@ def answer(question: Question, sections: Sequence[Section]) -> Answer:
     flags = [measure.flag for measure in measures if measure.flag]
     first = found.get(question.sections[0], ())
     evidence = first[0] if first else None
-    count = f'{len(measures)} measure{"s" if len(measures) > 1 else ""}'
+    count = f'{len(measures)} measure{"" if len(measures) == 1 else "s"}'
     if flags:
-        text = f'{question.flagged}: {len(flags)} of {count} {"is" if len(flags) == 1 else "are"} flagged.'
-        return Answer('flagged', text, evidence, flags)
+        return Answer('flagged', f'{question.flagged} ({len(flags)} of {count} flagged).', evidence, flags)
     if evidence is None:
         missing = question.sections[0].lower()
         return Answer('unmeasured', f'Not known: {missing} was not measured.', None, flags)
-    return Answer('fine', f'{question.fine}: none of {count} is flagged.', evidence, flags)
+    return Answer('fine', f'{question.fine} ({count}, none flagged).', evidence, flags)
