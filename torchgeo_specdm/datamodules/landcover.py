@@ -1,0 +1,81 @@
+"""Land cover on OSCD's imagery, split by city, for TorchGeo's segmentation task."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import kornia.augmentation as K
+import torch
+from torchgeo.datamodules import NonGeoDataModule
+
+from torchgeo_specdm.datamodules.oscd import MEAN, STD
+from torchgeo_specdm.datasets.landcover import OSCDLandCover
+from torchgeo_specdm.datasets.oscd import require_bands
+from torchgeo_specdm.sensors import SPECDM_BANDS
+
+
+class OSCDLandCoverDataModule(NonGeoDataModule):
+    """Train patches of :class:`~torchgeo_specdm.datasets.OSCDLandCover` overlap; val and test patches do not.
+
+    Splits, patches and normalisation are those of :class:`~torchgeo_specdm.datamodules.OSCDPatchesDataModule`, each
+    date a sample.
+
+    Args:
+        root: As for :class:`~torchgeo_specdm.datasets.OSCDLandCover`, like all arguments without a note.
+        bands: Names of the bands.
+        patch_size: Height and width of a patch [px].
+        overlap: Share of a train patch that its neighbour covers too, in [0, 1).
+        val_cities: Train cities that are kept for validation.
+        batch_size: Patches in a batch; the train split uses all it has where that is fewer.
+        num_workers: Processes that load the data.
+        download: Download the dataset where it is missing.
+        checksum: Verify the checksum of what was downloaded.
+
+    Raises:
+        SpecDMError: A band does not exist. The datasets raise what they raise in ``setup``.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = 'data',
+        bands: Sequence[str] = SPECDM_BANDS,
+        patch_size: int = 128,
+        overlap: float = 0.5,
+        val_cities: Sequence[str] = ('abudhabi', 'pisa', 'rennes'),
+        batch_size: int = 32,
+        num_workers: int = 0,
+        download: bool = False,
+        checksum: bool = False,
+    ) -> None:
+        require_bands(bands)
+        super().__init__(
+            OSCDLandCover,
+            batch_size,
+            num_workers,
+            root=root,
+            bands=tuple(bands),
+            patch_size=patch_size,
+            val_cities=tuple(val_cities),
+            download=download,
+            checksum=checksum,
+        )
+        self.overlap = overlap
+        self.mean = torch.tensor([MEAN[band] for band in bands])
+        self.std = torch.tensor([STD[band] for band in bands])
+        # TorchGeo built its own in __init__, from the mean and standard deviation of no dataset
+        self.aug = K.AugmentationSequential(K.Normalize(mean=self.mean, std=self.std), data_keys=None, keepdim=True)
+
+    def setup(self, stage: str) -> None:
+        """Make the datasets of ``fit``, ``validate`` or ``test``.
+
+        Raises:
+            DatasetNotFoundError: The dataset is missing.
+            SpecDMError: It is damaged, or an argument does not suit it.
+        """
+        if stage == 'fit':
+            self.train_dataset = OSCDLandCover(split='train', overlap=self.overlap, **self.kwargs)
+            # TorchGeo drops the last train batch unless it is full, so a larger one would leave none
+            self.train_batch_size = min(self.batch_size, len(self.train_dataset))
+        if stage in ('fit', 'validate'):
+            self.val_dataset = OSCDLandCover(split='val', **self.kwargs)
+        if stage == 'test':
+            self.test_dataset = OSCDLandCover(split='test', **self.kwargs)
