@@ -61,12 +61,12 @@ class Spectral(Extractor):
 
     def images(self, image: Tensor) -> Tensor:
         """Features ``(B, dimensions)`` of images ``(B, C, H, W)`` in raw units."""
-        return _describe(scale_to_unit(image.to(self.device).double(), self.spec), _IMAGE_WEIGHTS)
+        return _describe(scale_to_unit(image.to(self.device), self.spec), _IMAGE_WEIGHTS)
 
     def masks(self, mask: Tensor) -> Tensor:
         """Features ``(B, mask_dimensions)`` of masks ``(B, H, W)``."""
         classes = torch.arange(self.spec.num_classes, device=self.device).view(1, -1, 1, 1)
-        return _describe((mask.to(self.device).unsqueeze(1) == classes).double(), _MASK_WEIGHTS)
+        return _describe((mask.to(self.device).unsqueeze(1) == classes).float(), _MASK_WEIGHTS)
 
 
 def _dimensions(channels: int) -> int:
@@ -82,7 +82,9 @@ def _groups(channels: int) -> list[list[int]]:
 
 def _describe(x: Tensor, weights: tuple[float, float, float]) -> Tensor:
     """Features of images ``(B, C, H, W)`` in units of order 1."""
-    x = torch.stack([x[:, group].mean(1) for group in _groups(x.shape[1])], 1)
+    if x.shape[1] > MAX_CHANNELS:
+        x = torch.stack([x[:, group].mean(1) for group in _groups(x.shape[1])], 1)
+    x = x.double()
     mean = x.mean((2, 3))
     centred = (x - mean[..., None, None]).flatten(2)
     root = _square_root(centred @ centred.mT / centred.shape[2])
