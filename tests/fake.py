@@ -41,7 +41,8 @@ class FakePairs(NonGeoDataset):
         label = int(torch.randint(1, spec.num_classes, (), generator=generator))
         window = (..., slice(top, top + size // 2), slice(left, left + size // 2))
         mask[window] = label
-        image[window] += 400 * label
+        # What changed is there on the second date alone
+        (image if spec.num_dates == 1 else image[1])[window] += 400 * label
         sample: dict[str, Any] = {'image': image.round(), 'mask': mask}
         return self.transforms(sample) if self.transforms else sample
 

@@ -20,6 +20,8 @@ from torchgeo_specdm.errors import CheckpointError
 
 FORMAT = 1
 WEIGHTS = 'diffusion_pytorch_model.safetensors'
+# What belongs to a generator's folder but is no part of the generator
+FILTER = 'filter'
 _PICKLES = {'.bin', '.ckpt', '.pickle', '.pkl', '.pt', '.pth', '.npy', '.npz', '.joblib'}
 
 
@@ -119,9 +121,12 @@ def load_network(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> 
 
 
 def folder_hash(folder: Path) -> str:
-    """SHA-256 over names and contents of a folder's files: two folders with one hash are one checkpoint."""
+    """SHA-256 over names and contents of a folder's files: two folders with one hash are one checkpoint.
+
+    The folder ``filter`` in it is left out: adding one does not change a generator, and it has a hash of its own.
+    """
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob('*') if p.is_file()):
+    for path in sorted(p for p in folder.rglob('*') if p.is_file() and folder / FILTER not in p.parents):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

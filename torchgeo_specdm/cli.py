@@ -23,6 +23,8 @@ examples:
       Train one stage again, from the start.
   specdm sample runs/oscd/checkpoint --n 1000 --out synthetic
       Write 1000 labelled images as GeoTIFF.
+  specdm sample runs/oscd/checkpoint --n 1000 --out filtered --keep aligned
+      The same, without what a model of the real data rejects.
   specdm evaluate runs/oscd/checkpoint --data oscd.yaml --out report
       Can the labels be trusted, are the samples copies, will they help? A page with figures that say.
   specdm fit --config mixed.yaml
@@ -69,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument('--solver', help="solver (default: the checkpoint's)")
     sample.add_argument('--batch-size', type=int, help='images generated at once (default: 8 on a CPU, more on a GPU)')
     sample.add_argument('--device', help='cpu, cuda or cuda:N (default: a GPU where there is one)')
+    sample.add_argument(
+        '--keep',
+        metavar='aligned|FOLDER',
+        help="keep what the checkpoint's filter, or that in a folder, accepts (default: keep all)",
+    )
 
     _add_evaluate(commands)
 
@@ -136,6 +143,7 @@ def _sample(args: argparse.Namespace) -> None:
             solver=args.solver,
             batch_size=args.batch_size,
             device=args.device,
+            keep=args.keep,
         )
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt('the same command resumes') from interrupt

@@ -1,8 +1,10 @@
 """Generated samples as GeoTIFF: ``image/000000.tif`` (``_t1``, ``_t2`` for two dates) and ``mask/000000.tif``.
 
-A file appears under its name when it is complete; what is there is not generated again.
+A file appears under its name when it is complete; what is there is not generated again. Of filtered samples, the counts
+of each block are kept in ``blocks.jsonl``, so that an interrupted run knows them all.
 """
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,13 @@ from rasterio.transform import Affine
 from tqdm import tqdm
 
 from torchgeo_specdm.checkpoint import folder_hash, read_json, write_json
+from torchgeo_specdm.datasets.exported import DESCRIPTION, sample_files
+from torchgeo_specdm.datasets.filtered import FilterSummary
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.spec import DatasetSpec
 
-_DESCRIPTION = 'specdm.json'
-
-
-def sample_files(folder: Path, index: int, spec: DatasetSpec) -> tuple[list[Path], Path]:
-    """The image files, one per date, and the mask file of a sample."""
-    dates = [''] if spec.num_dates == 1 else [f'_t{date}' for date in range(1, spec.num_dates + 1)]
-    return [folder / 'image' / f'{index:06d}{date}.tif' for date in dates], folder / 'mask' / f'{index:06d}.tif'
+_BLOCKS = 'blocks.jsonl'
 
 
 def export(
@@ -36,6 +34,7 @@ def export(
     solver: str | None = None,
     batch_size: int | None = None,
     device: str | None = None,
+    keep: str | Path | None = None,
 ) -> None:
     """Generate ``count`` samples of a checkpoint into ``folder``; what is already there is kept.
 
@@ -48,29 +47,77 @@ def export(
         solver: Name of the solver; the checkpoint's by default.
         batch_size: Samples generated at once.
         device: Where to generate.
+        keep: ``aligned`` or the folder of a filter.
 
     Raises:
-        SpecDMError: The checkpoint is bad, or the folder holds something else.
+        SpecDMError: The checkpoint or the filter is bad, or the folder holds something else.
     """
-    dataset = SpecDMSynthetic(checkpoint, seed=seed, steps=steps, solver=solver, batch_size=batch_size, device=device)
+    dataset = SpecDMSynthetic(
+        checkpoint, seed=seed, steps=steps, solver=solver, batch_size=batch_size, device=device, keep=keep
+    )
     spec = dataset.spec
-    settings = {
+    settings: dict[str, Any] = {
         'generator': checkpoint.resolve().name,
         'sha256': folder_hash(checkpoint),
         'seed': seed,
         'steps': steps,
         'solver': solver,
         'spec': spec.to_dict(),
+        'filter': None,
     }
+    if dataset.filter is not None:
+        # A block is filled as a whole: its size decides which candidates are served
+        settings |= {'filter': folder_hash(dataset.filter), 'block_size': dataset.block_size}
     count = max(count, _claimed(folder, settings))
     tags = {'SYNTHETIC': 'torchgeo_specdm', 'GENERATOR': settings['generator'], 'SEED': seed}
     tags |= {name: text for name, text in {'LICENCE': spec.licence, 'ATTRIBUTION': spec.attribution}.items() if text}
     missing = [i for i in range(count) if not all(path.is_file() for path in _paths(folder, i, spec))]
-    for index in tqdm(missing, desc='sampling', unit='image', initial=count - len(missing), total=count):
-        sample = dataset[index]
-        # The first sample shows whether device and solver work: nothing is written before
-        _describe(folder, settings | {'count': count})
-        write_sample(folder, index, sample, spec, tags | {'INDEX': index})
+    log = _BlockLog(folder)
+    with tqdm(missing, desc='sampling', unit='image', initial=count - len(missing), total=count) as bar:
+        for index in bar:
+            sample = dataset[index]
+            if dataset.filter is not None:
+                _require_block_size(dataset, settings['block_size'])
+            # The first sample shows whether device and solver work: nothing is written before
+            _describe(folder, settings | {'count': count})
+            own = {'INDEX': index}
+            if dataset.filter is not None:
+                log.add(index // dataset.block_size, dataset.filter_summary(index))
+                bar.set_postfix(rejected=f'{log.total.rejected_share:.0%}')
+                verdict = dataset.verdict(index)
+                own |= {'ACCEPTED': verdict.accepted, 'SCORE': f'{verdict.score:.4f}', 'CANDIDATE': verdict.candidate}
+            write_sample(folder, index, sample, spec, tags | own)
+    if dataset.filter is not None:
+        _describe(folder, settings | {'count': count, 'filtered': log.total.to_dict()})
+
+
+class _BlockLog:
+    """What the filter counted in each block that ``folder`` has samples of, one line of JSON per block."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / _BLOCKS
+        text = self.path.read_text(encoding='utf-8') if self.path.is_file() else ''
+        # A last line without an end was being written at an interruption, before any sample of its block
+        self.lines = text.split('\n')[:-1]
+        self.blocks = {row.pop('block'): FilterSummary(**row) for row in map(json.loads, self.lines)}
+
+    @property
+    def total(self) -> FilterSummary:
+        return sum(self.blocks.values(), FilterSummary())
+
+    def add(self, number: int, summary: FilterSummary) -> None:
+        if number not in self.blocks:
+            self.blocks[number] = summary
+            self.lines.append(json.dumps({'block': number} | summary.to_dict()))
+            self.path.write_text('\n'.join([*self.lines, '']), encoding='utf-8')
+
+
+def _require_block_size(dataset: SpecDMSynthetic, expected: int) -> None:
+    if dataset.block_size != expected:
+        raise SpecDMError(
+            f'the GPU has too little memory for {expected} samples at once, and filtered samples of different batch '
+            f'sizes do not go together: use --batch-size {dataset.block_size}, and another --out if there are samples'
+        )
 
 
 def write_sample(folder: Path, index: int, sample: dict[str, Any], spec: DatasetSpec, tags: dict[str, Any]) -> None:
@@ -88,7 +135,9 @@ def write_sample(folder: Path, index: int, sample: dict[str, Any], spec: Dataset
     for path, values in zip(images, bands, strict=True):
         _write(path, values.astype(spec.dtype), spec, tags, spec.bands)
     labels = sample['mask'].numpy().reshape(1, spec.patch_size, spec.patch_size)
-    labels = labels.astype(np.min_scalar_type(spec.num_classes))
+    labels = labels.astype(np.result_type(*map(np.min_scalar_type, (spec.num_classes, spec.ignore_index or 0))))
+    if spec.ignore_index is not None:
+        tags = tags | {'IGNORE_INDEX': spec.ignore_index}
     names = {f'CLASS_{value}': name for value, name in enumerate(spec.classes) if name}
     _write(mask, labels, spec, tags | names, ('class',), spec.palette)
 
@@ -120,17 +169,18 @@ def _write(
         raster.update_tags(**tags)
         for band, name in enumerate(names, 1):
             raster.set_band_description(band, name)
-        if palette:
+        # A colour table cannot have negative entries
+        if palette and values.dtype.kind == 'u':
             raster.write_colormap(1, dict(enumerate(palette)))
     partial.replace(path)
 
 
 def _claimed(folder: Path, settings: dict[str, Any]) -> int:
     """How many samples of these settings the folder is meant to hold already."""
-    description = folder / _DESCRIPTION
+    description = folder / DESCRIPTION
     if not description.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise SpecDMError(f'{folder} exists and holds no {_DESCRIPTION}: name another folder with --out')
+            raise SpecDMError(f'{folder} exists and holds no {DESCRIPTION}: name another folder with --out')
         return 0
     found = read_json(description)
     if different := [name for name, value in settings.items() if found.get(name) != value]:
@@ -143,7 +193,7 @@ def _claimed(folder: Path, settings: dict[str, Any]) -> int:
 def _describe(folder: Path, description: dict[str, Any]) -> None:
     for name in ('image', 'mask'):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    path = folder / _DESCRIPTION
+    path = folder / DESCRIPTION
     if not path.is_file() or read_json(path) != description:
         write_json(path, description)
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset, default_collate
 
 from tests.conftest import tiny_pipeline, tiny_spec
+from torchgeo_specdm.datasets import blocks as blocks_module
 from torchgeo_specdm.datasets import device as device_module
-from torchgeo_specdm.datasets import synthetic as module
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
@@ -90,7 +90,7 @@ def test_order_repetition_threads_and_memory_never_change_a_bit(
     assert not torch.equal(reference[0]['image'], reference[1]['image'])
     shuffled = [10, 3, 3, 0, 7, 5, -1, 1]
     threads = torch.get_num_threads()
-    monkeypatch.setattr(module, '_MEMORY', 1)  # one block at a time
+    monkeypatch.setattr(blocks_module, '_MEMORY', 1)  # one block at a time
     try:
         torch.set_num_threads(2)
         dataset = fresh()
@@ -258,7 +258,7 @@ def test_out_of_memory_halves_the_batch_once(checkpoint: Path, monkeypatch: pyte
 
 
 def test_generating_again_and_again_is_told(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, '_MEMORY', 1)
+    monkeypatch.setattr(blocks_module, '_MEMORY', 1)
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
         list(SpecDMSynthetic(checkpoint, 32, steps=1, batch_size=8))

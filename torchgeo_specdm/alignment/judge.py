@@ -21,9 +21,11 @@ _DEPTH = 3
 
 
 class Judge(nn.Module):
-    """A U-Net (Ronneberger et al., 2015) with the first levels of a ResNet-18; the dates are stacked as channels.
+    """A U-Net (Ronneberger et al., 2015) with the first levels of a ResNet-18.
 
-    Patches of any size are accepted: they are padded by repeating the border.
+    Of two dates, one encoder sees each, and the decoder gets the differences of the features (FC-Siam-diff, Caye Daudt
+    et al., ICIP 2018); given the dates stacked as channels, it learns the train scenes by heart. Patches of any
+    size are accepted: they are padded by repeating the border.
 
     Args:
         num_dates: T.
@@ -48,7 +50,7 @@ class Judge(nn.Module):
             encoder_depth=_DEPTH,
             encoder_weights=None,
             decoder_channels=tuple(widths),
-            in_channels=num_dates * num_bands,
+            in_channels=num_bands,
             classes=num_classes,
         )
         # Nine tenths of the parameters, which an encoder of this depth never uses
@@ -86,12 +88,15 @@ class Judge(nn.Module):
             raise SpecDMError(
                 f'the judge was trained on {dates} date(s) of {bands} bands, but an image is {tuple(image.shape[1:])}'
             )
-        x = (image - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
-        height, width = x.shape[-2:]
+        height, width = image.shape[-2:]
+        x = (image.reshape(-1, bands, height, width) - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
         multiple = 2**_DEPTH
-        x = F.pad(x.flatten(1, -3), (0, -width % multiple, 0, -height % multiple), mode='replicate')
-        logits: Tensor = self.network(x)[..., :height, :width]
-        return logits
+        x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode='replicate')
+        features = self.network.encoder(x)
+        if dates == 2:
+            features = [feature[1::2] - feature[::2] for feature in features]
+        logits: Tensor = self.network.segmentation_head(self.network.decoder(features))
+        return logits[..., :height, :width]
 
     @torch.no_grad()
     def log_probabilities(self, image: Tensor) -> Tensor:
@@ -125,6 +130,13 @@ class Judge(nn.Module):
         labelled = (mask >= 0) & (mask < log_probabilities.shape[1])
         loss = -log_probabilities.gather(1, mask.where(labelled, 0).unsqueeze(1)).squeeze(1)
         return loss.masked_fill(~labelled, torch.nan)
+
+    @torch.no_grad()
+    def round_to_half(self) -> None:
+        """Round kernels to what :meth:`save_pretrained` in half precision stores."""
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.half())
 
     def save_pretrained(self, folder: str | Path, half_precision: bool = False) -> None:
         """Write ``config.json`` and the weights into ``folder``.

@@ -50,12 +50,14 @@ class MixedDataModule(BaseDataModule):
         solver: A name in :data:`torchgeo_specdm.diffusion.SOLVERS`; by default the checkpoint's.
         sample_batch_size: Samples generated together; see :class:`SpecDMSynthetic`.
         device: Where to generate; see :class:`SpecDMSynthetic`.
+        keep: ``aligned``, or the folder of a filter; see :class:`SpecDMSynthetic`.
         include_real: Whether to train on the real samples too.
         real_spec: Description of the real dataset, where it carries none.
 
     Raises:
         CheckpointError: The checkpoint cannot be read.
-        SpecDMError: ``real`` samples by location or collates objects, or an argument is out of range.
+        SpecDMError: ``real`` samples by location or collates objects, an argument is out of range, or there is no such
+            filter.
     """
 
     mean = _Forward()
@@ -90,6 +92,7 @@ class MixedDataModule(BaseDataModule):
         solver: str | None = None,
         sample_batch_size: int | None = None,
         device: str | None = None,
+        keep: str | None = None,
         include_real: bool = True,
         real_spec: DatasetSpec | None = None,
     ) -> None:
@@ -108,7 +111,7 @@ class MixedDataModule(BaseDataModule):
             real.allow_zero_length_dataloader_with_multiple_devices
         )
         self.synthetic = SpecDMSynthetic(
-            checkpoint, seed=seed, steps=steps, solver=solver, batch_size=sample_batch_size, device=device
+            checkpoint, seed=seed, steps=steps, solver=solver, batch_size=sample_batch_size, device=device, keep=keep
         )
         self.ratio = ratio
         self.seed = seed

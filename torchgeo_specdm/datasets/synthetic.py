@@ -8,7 +8,6 @@ workers nor repetition change a bit of a sample.
 import operator
 import os
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,17 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.data import get_worker_info
 from torchgeo.datasets import NonGeoDataset
 
+from torchgeo_specdm.datasets.blocks import Block, RecentBlocks, compact
 from torchgeo_specdm.datasets.device import parse_device, resolve_device, same_arithmetic
+from torchgeo_specdm.datasets.filtered import FilterSummary, Verdict, fill_block, find_filter, load_filter, verdict
 from torchgeo_specdm.diffusion import SOLVERS
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.spec import DatasetSpec
 
-# Bytes of recent blocks that the workers of a loader keep together: some 3000 patches of 10 bands, 128 px, 16 bit
-_MEMORY = 2 * 2**30
 _BATCH_SIZE = {'cpu': 8, 'cuda': 64}
 
 
@@ -55,12 +53,16 @@ class SpecDMSynthetic(NonGeoDataset):
             than 1e-3 of a standard deviation.
         device: Where to generate. By default the GPU if there is one, but the CPU in a ``DataLoader`` worker: name
             it where the two must agree to the bit.
+        keep: ``aligned`` serves what the filter of the checkpoint accepts; or the folder of another filter. Rejected
+            pixels get the ignore index of the dataset, where it has one. By default, all samples are served.
+        candidates: Batches of samples that are generated for one of accepted samples, at most; see
+            :mod:`torchgeo_specdm.datasets.filtered`.
         transforms: Applied to each sample.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged, of a newer format or holds a pickle.
-        SpecDMError: An argument is out of range. At the first access: CUDA is asked for and absent, or the process
-            is forked.
+        SpecDMError: An argument is out of range, or there is no such filter. At the first access: CUDA is asked for
+            and absent, or the process is forked.
     """
 
     def __init__(
@@ -73,10 +75,13 @@ class SpecDMSynthetic(NonGeoDataset):
         solver: str | None = None,
         batch_size: int | None = None,
         device: str | torch.device | None = None,
+        keep: str | Path | None = None,
+        candidates: int = 2,
         transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
     ) -> None:
         for name, value, least in (
-            ('length', length, 0), ('seed', seed, 0), ('steps', steps, 1), ('batch_size', batch_size, 1)
+            ('length', length, 0), ('seed', seed, 0), ('steps', steps, 1), ('batch_size', batch_size, 1),
+            ('candidates', candidates, 1),
         ):  # fmt: skip
             if value is not None and value < least:
                 raise SpecDMError(f'{name} is {value}; it must be at least {least}')
@@ -90,6 +95,8 @@ class SpecDMSynthetic(NonGeoDataset):
         self.solver = solver
         self.batch_size = batch_size
         self.device = None if device is None else parse_device(device)
+        self.filter = None if keep is None else find_filter(keep, self.checkpoint, self.spec)
+        self.candidates = candidates
         self.transforms = transforms
         self._halved = False
         self._forget()
@@ -98,12 +105,14 @@ class SpecDMSynthetic(NonGeoDataset):
         """Drop everything that belongs to this process."""
         self._pid = os.getpid()
         self._pipeline: SpecDMPipeline | None = None
-        self._blocks: OrderedDict[int, dict[str, Tensor]] = OrderedDict()
-        self._generated = self._served = 0
+        self._pair_filter: Any = None
+        self._blocks = RecentBlocks()
+        self._summaries: dict[int, FilterSummary] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What a spawned worker receives: neither networks nor blocks."""
-        return {name: v for name, v in self.__dict__.items() if name not in ('_pid', '_pipeline', '_blocks')}
+        own = ('_pid', '_pipeline', '_pair_filter', '_blocks', '_summaries')
+        return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -155,6 +164,37 @@ class SpecDMSynthetic(NonGeoDataset):
         torch.cuda.empty_cache()
         return self.__getitems__(indices)
 
+    @property
+    def block_size(self) -> int:
+        """Samples generated together; the networks are loaded to know it."""
+        return self._load()
+
+    def verdict(self, index: int) -> Verdict:
+        """What the filter said of the sample at ``index``.
+
+        Raises:
+            IndexError: There is no such sample.
+            SpecDMError: The dataset is not filtered.
+        """
+        if self.filter is None:
+            raise SpecDMError("there are no verdicts without a filter: make the dataset with keep='aligned'")
+        position, size = self._position(index), self.block_size
+        return verdict(self._blocks.read(position // size, self._generate, 1), position % size)
+
+    def filter_summary(self, index: int | None = None) -> FilterSummary:
+        """Counts of the filter over all blocks that this process has generated so far, each counted once.
+
+        Args:
+            index: Count the block of this sample alone.
+
+        Raises:
+            SpecDMError: The dataset is not filtered.
+        """
+        if index is None:
+            return sum(self._summaries.values(), FilterSummary())
+        self.verdict(index)
+        return self._summaries[self._position(index) // self.block_size]
+
     def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """The image (both dates), its mask and, if the sample has one, a prediction.
 
@@ -183,7 +223,7 @@ class SpecDMSynthetic(NonGeoDataset):
             by_block.setdefault(position // size, []).append(slot)
         samples: list[dict[str, Any]] = [{}] * len(positions)
         for number, slots in by_block.items():
-            block = self._block(number)
+            block = self._blocks.read(number, self._generate, len(slots))
             for slot in slots:
                 row = positions[slot] % size
                 # Copies: a transform that works in place must not reach the block
@@ -193,36 +233,26 @@ class SpecDMSynthetic(NonGeoDataset):
                 }
                 sample = self.transforms(sample) if self.transforms else sample
                 samples[slot] = sample | {'synthetic': torch.tensor(True)}
-        self._served += len(positions)
         return samples
 
-    def _block(self, number: int) -> dict[str, Tensor]:
-        """Block ``number``, from memory if it is there."""
-        if number in self._blocks:
-            self._blocks.move_to_end(number)
-            return self._blocks[number]
-        block = self._blocks[number] = self._compact(self._generate(number))
-        self._generated += len(block['mask'])
-        worker = get_worker_info()
-        budget = _MEMORY // (worker.num_workers if worker else 1)
-        if len(self._blocks) > max(1, budget // sum(value.nbytes for value in block.values())):
-            self._blocks.popitem(last=False)
-            self._warn_of_waste()
-        return block
-
-    def _generate(self, number: int) -> dict[str, Tensor]:
+    def _generate(self, number: int) -> Block:
         """Compute block ``number``; a function of the settings alone."""
+        size = self._load()
+        if self._pair_filter is None:
+            return compact(self._sample(number), self.spec)
+        numbers = range(number * self.candidates, (number + 1) * self.candidates)
+        batches = ((range(n * size, (n + 1) * size), self._sample(n)) for n in numbers)
+        with same_arithmetic(self._pair_filter.judge.mean.device):
+            block, self._summaries[number] = fill_block(batches, self._pair_filter, size)
+        return compact(block, self.spec)
+
+    def _sample(self, number: int) -> Block:
+        """Batch ``number`` as the generator makes it."""
         size, pipeline = self._load(), self._pipeline
         assert pipeline is not None
         indices = range(number * size, (number + 1) * size)
         with same_arithmetic(pipeline.device):
             return pipeline.sample(indices, seed=self.seed, steps=self.steps, solver=self.solver)
-
-    def _compact(self, block: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The same values in the smallest type that holds them."""
-        image = getattr(torch, self.spec.dtype) if self.spec.dtype in ('uint8', 'uint16', 'int16') else torch.float32
-        mask = torch.uint8 if self.spec.num_classes <= 256 else torch.int64
-        return {'image': block['image'].to(image), 'mask': block['mask'].to(mask)}
 
     def _load(self) -> int:
         """Load the networks if this process has not yet, and return the size of a block."""
@@ -236,7 +266,9 @@ class SpecDMSynthetic(NonGeoDataset):
                 self._forget()
             self._pid = os.getpid()
         if self._pipeline is None:
-            self._pipeline = SpecDMPipeline.from_pretrained(self.checkpoint, resolve_device(self.device))
+            device = resolve_device(self.device)
+            self._pair_filter = None if self.filter is None else load_filter(self.filter, device)
+            self._pipeline = SpecDMPipeline.from_pretrained(self.checkpoint, device)
         return self.batch_size or _BATCH_SIZE.get(self._pipeline.device.type, _BATCH_SIZE['cpu'])
 
     def _halve(self, error: torch.cuda.OutOfMemoryError) -> None:
@@ -249,18 +281,9 @@ class SpecDMSynthetic(NonGeoDataset):
         self._halved = True
         self.batch_size = size // 2
         self._blocks.clear()
+        self._summaries.clear()
         warnings.warn(
             f'the GPU has too little free memory to generate {size} samples at once; from here on the samples are '
             f'those of batch_size={self.batch_size}',
             stacklevel=4,
         )
-
-    def _warn_of_waste(self) -> None:
-        # Four times what was read: memory is too small for random access, and the user would only notice the time
-        if 0 < 4 * self._served < self._generated:
-            self._served = self._generated = 0
-            warnings.warn(
-                f'{len(self._blocks)} blocks fit in memory, and blocks are generated again and again: read the '
-                'dataset in order (a MixedDataset is shuffled already), or make batch_size smaller',
-                stacklevel=6,
-            )

@@ -11,6 +11,7 @@ from torchgeo.datamodules import NonGeoDataModule
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
+from torchgeo_specdm.alignment.filter import PairFilter
 from torchgeo_specdm.alignment.judge import Judge
 from torchgeo_specdm.checkpoint import write_folder
 from torchgeo_specdm.datamodules.generator import GeneratorDataModule
@@ -22,7 +23,7 @@ _UNLABELLED = -1
 
 
 class JudgeTask(GeneratorTask):
-    """Trains a :class:`~torchgeo_specdm.alignment.judge.Judge` and writes it to ``<root>/checkpoint/filter``.
+    """Trains a :class:`~torchgeo_specdm.alignment.judge.Judge`; writes a filter to ``<root>/checkpoint/filter``.
 
     The loss is the cross-entropy of the labelled pixels. A class that holds the share q of them has the weight
     1 / sqrt(q): a rare class (2 % of OSCD's pixels changed) is learned, yet the judge does not see it everywhere.
@@ -116,10 +117,15 @@ class JudgeTask(GeneratorTask):
     def on_fit_end(self) -> None:
         """Write the output; also where a run that was finished is started again, because its output is missing."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            write_folder(self.root / self.output, self._write)
+            self.write(self.root / self.output)
 
-    def _write(self, folder: Path) -> None:
-        self.model.eval().save_pretrained(folder / 'judge', self.hparams['half_precision'])
+    def write(self, folder: Path) -> None:
+        """Calibrate the filter on the val split and write it."""
+        half = self.hparams['half_precision']
+        if half:
+            self.model.round_to_half()
+        data = self.data
+        PairFilter.calibrate(self.model, data.split('train'), data.split('val'), self.spec).save(folder, half)
 
     def _target(self, mask: Tensor) -> Tensor:
         """``(B, H, W)`` with one value for all that is no class."""
@@ -135,8 +141,8 @@ class _JudgeAlone(JudgeTask):
     def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
         return datamodule
 
-    def _write(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
+    def write(self, folder: Path) -> None:
+        write_folder(folder, self.model.save_pretrained)
 
 
 def train_judge(
