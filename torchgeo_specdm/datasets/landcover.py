@@ -115,7 +115,7 @@ class OSCDLandCover(NonGeoDataset):
         assert scenes.wavelengths is not None
         return replace(
             scenes,
-            name='OSCD land cover',
+            name='OSCD landcover',
             task='segmentation',
             bands=self.bands,
             wavelengths=scenes.wavelengths[: len(self.bands)],
