@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from tests.conftest import tiny_spec
-from torchgeo_specdm.class_statistics import ClassStatistics, plot_shares, plot_spectra, spectral_angles
+from torchgeo_specdm.class_statistics import (
+    ClassStatistics,
+    _broken,
+    absent_classes,
+    plot_shares,
+    plot_spectra,
+    spectral_angles,
+)
 from torchgeo_specdm.spec import DatasetSpec
 
 
@@ -59,14 +66,37 @@ def test_absent_classes_have_no_spectrum() -> None:
 
 
 @pytest.mark.parametrize('task', ['segmentation', 'change'])
-def test_one_panel_per_class_and_date(task: str) -> None:
+@pytest.mark.parametrize('count', [2, 3])
+def test_one_panel_per_class_that_occurs_and_date(task: str, count: int) -> None:
     spec = tiny_spec(task)
-    groups = {'real': shown(spec, 0, [0, 1])[0], 'synthetic': shown(spec, 1, [0])[0]}
+    groups = {f'group {seed}': shown(spec, seed, [0, 1] if seed else [0])[0] for seed in range(count)}
     figure = plot_spectra(groups)
-    titles = [axis.get_title() for axis in figure.axes]
-    assert len(titles) == spec.num_classes * spec.num_dates
-    assert all(title.startswith(spec.classes[i // spec.num_dates]) for i, title in enumerate(titles))
+    titles = [axis.get_title() for axis in figure.axes if axis.axison]
+    names = [name for name in spec.classes[:2] for _ in range(spec.num_dates)]
+    assert len(titles) == len(names)
+    for title, name in zip(titles, names, strict=True):
+        assert title.startswith(name)
+        # An angle for each further group, unless the first has no such class
+        assert title.count(' / ') == (count - 2 if 'rad' in title else 0)
+        assert ('rad' in title) == (name == spec.classes[0])
     shares = plot_shares(groups)
     assert [label.get_text() for label in shares.axes[0].get_yticklabels()] == list(spec.classes)
+    assert [text.get_text() for text in shares.axes[0].get_legend().get_texts()] == list(groups)
     plt.close(figure)
     plt.close(shares)
+
+
+def test_absent_classes_are_named() -> None:
+    spec = tiny_spec('segmentation')
+    assert absent_classes(shown(spec, 0, [0, 2])[0]) == ['forest', 'field']
+    assert absent_classes(ClassStatistics(spec)) == list(spec.classes)
+    plt.close(plot_spectra({'real': ClassStatistics(spec), 'synthetic': ClassStatistics(spec)}))
+
+
+def test_no_line_crosses_bands_that_were_taken_out() -> None:
+    spectrometer = np.concatenate([np.arange(400.0, 700, 10), np.arange(900.0, 1000, 10)])
+    wave, values = _broken(spectrometer, np.ones(40))
+    assert np.flatnonzero(np.isnan(wave)).tolist() == np.flatnonzero(np.isnan(values)).tolist() == [30]
+    np.testing.assert_array_equal(wave[~np.isnan(wave)], spectrometer)
+    sentinel = np.array([492.4, 559.8, 664.6, 704.1, 740.5, 782.8, 832.8, 864.7, 1613.7, 2202.4])
+    assert np.isfinite(_broken(sentinel, sentinel)).all()

@@ -1,14 +1,46 @@
+import dataclasses
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
 from tests.conftest import tiny_spec
 from tests.fake import FakePairs
-from torchgeo_specdm.plotting import plot_pairs, plot_sample, rgb_bands, to_colors, to_rgb
+from torchgeo_specdm.plotting import (
+    false_color_bands,
+    mask_edges,
+    plot_pairs,
+    plot_sample,
+    rgb_bands,
+    to_colors,
+    to_rgb,
+)
 
 
 def test_colours_are_chosen_by_wavelength() -> None:
-    assert rgb_bands(tiny_spec('segmentation')) == (2, 1, 0)
+    spec = tiny_spec('segmentation')
+    assert rgb_bands(spec) == (2, 1, 0)
+    # Red is not near infrared
+    assert false_color_bands(spec) is None
+    assert false_color_bands(dataclasses.replace(spec, wavelengths=None)) is None
+    infrared = dataclasses.replace(spec, wavelengths=(832.8, 559.8, 664.6))
+    assert false_color_bands(infrared) == (0, 2, 1)
+    image = torch.rand(spec.image_shape)
+    np.testing.assert_array_equal(
+        to_rgb(image, infrared, bands=(0, 2, 1)), to_rgb(image[[0, 2, 1]], spec, bands=(0, 1, 2))
+    )
+
+
+def test_edges_are_where_pixels_differ() -> None:
+    mask = torch.zeros(5, 6).long()
+    mask[1:3, 2:5] = 1
+    edges = mask_edges(mask)
+    assert len(edges) == 2 * (2 + 3)
+    assert (np.abs(edges[:, 0] - edges[:, 1]).sum(-1) == 1).all()
+    # Column and row of the square's corners, half a pixel outside its centres
+    assert edges.reshape(-1, 2).min(0).tolist() == [1.5, 0.5]
+    assert edges.reshape(-1, 2).max(0).tolist() == [4.5, 2.5]
+    assert len(mask_edges(torch.zeros(1, 4, 4))) == 0
 
 
 def test_dates_share_a_stretch_so_that_a_change_of_brightness_shows() -> None:

@@ -8,12 +8,29 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from torchgeo_specdm.comparison import Interval
-from torchgeo_specdm.report import colour_key, figure, paragraph, table, write_metrics, write_report
+from torchgeo_specdm.report import (
+    Fragment,
+    bullets,
+    cards,
+    colour_key,
+    figure,
+    folded,
+    heading,
+    joined,
+    link,
+    mark,
+    number,
+    paragraph,
+    table,
+    write_metrics,
+    write_report,
+)
 
 NASTY = '<script>alert("1 & 2")</script>'
 
@@ -66,6 +83,40 @@ def test_text_is_text_wherever_it_stands(tmp_path: Path) -> None:
     assert page.images[0]['alt'] == NASTY
 
 
+def test_text_is_text_in_small_parts_and_fragments_stay(tmp_path: Path) -> None:
+    path = tmp_path / 'report.html'
+    body = [
+        bullets([NASTY, joined(NASTY, mark(NASTY, 'bad'))]),
+        cards([heading(NASTY)], [paragraph(number(NASTY), 'soft')]),
+        folded(NASTY, table(['a'], [[mark(NASTY)]])),
+        paragraph(link(NASTY, NASTY)),
+    ]
+    write_report(path, 'Report', {NASTY: body})
+    source = path.read_text(encoding='utf-8')
+    page = Page(source)
+    assert 'script' not in page.tags
+    # The heading of the section too
+    assert page.text.count(NASTY) == 9
+    assert '&amp;lt;' not in source
+    anchor = re.search(r'<h2 id="(.+?)"', source)
+    assert anchor
+    assert f'href="#{anchor[1]}"' in source
+    assert bullets([]) == ''
+    assert isinstance(joined('a', '', 'b'), Fragment)
+
+
+def test_photos_are_small_and_the_file_is_complete(tmp_path: Path) -> None:
+    result, axis = plt.subplots(figsize=(4, 2))
+    axis.imshow(torch.rand(100, 100, 3, generator=torch.Generator().manual_seed(0)))
+    source = figure(result, 'caption', 100, alt='noise', file=tmp_path / 'a.png', photo=True)
+    image = Page(source).images[0]
+    assert image['alt'] == 'noise'
+    kind, data = (image['src'] or '').split(',')
+    assert kind == 'data:image/jpeg;base64'
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == Image.open(tmp_path / 'a.png').size == (400, 200)
+    assert len(data) < (tmp_path / 'a.png').stat().st_size
+
+
 def test_page_needs_no_other_file(tmp_path: Path) -> None:
     path = tmp_path / 'report.html'
     write_report(path, 'Report', {'Figures': [figure(drawing(), 'one', dpi=50), paragraph('two')]})
@@ -105,6 +156,8 @@ def test_old_page_stays_until_the_new_one_is_complete(tmp_path: Path, monkeypatc
 
 def test_metrics_are_plain_json(tmp_path: Path) -> None:
     values = {'a': Interval(1 / 3, float('nan'), 1.0), 'b': torch.tensor([[1.5, float('nan')]]), 'c': ['d', 2, None]}
+    values |= {'d': np.array([1, 2]), 'e': (np.float64(0.5), float('inf'), True)}
     write_metrics(tmp_path / 'metrics.json', values)
     found = json.loads((tmp_path / 'metrics.json').read_text())
-    assert found == {'a': {'value': 0.333333, 'low': None, 'high': 1.0}, 'b': [[1.5, None]], 'c': ['d', 2, None]}
+    first = {'a': {'value': 0.333333, 'low': None, 'high': 1.0}, 'b': [[1.5, None]], 'c': ['d', 2, None]}
+    assert found == first | {'d': [1, 2], 'e': [0.5, None, True]}

@@ -91,7 +91,8 @@ def absent_classes(statistics: ClassStatistics) -> list[str]:
 def plot_spectra(groups: Mapping[str, ClassStatistics]) -> Figure:
     """One panel per class (and date): mean spectrum of each group, with one standard deviation around it.
 
-    A panel's title says the spectral angle between the first group and each other one.
+    Classes that no group has are left out. A panel's title says the spectral angle between the first group and each
+    other one.
 
     Args:
         groups: Two or three statistics of the same spec, by title.
@@ -100,9 +101,10 @@ def plot_spectra(groups: Mapping[str, ClassStatistics]) -> Figure:
     spec, angles = first.spec, torch.stack([spectral_angles(first, other) for other in others], -1)
     x = np.asarray(spec.wavelengths if spec.wavelengths else range(spec.num_bands), float)
     order = x.argsort()
-    panels = [(date, label) for label in range(spec.num_classes) for date in range(spec.num_dates)]
+    present = torch.stack([statistics.pixels for statistics in groups.values()]).sum(0).nonzero().flatten().tolist()
+    panels = [(date, label) for label in present for date in range(spec.num_dates)]
     columns = 4 if len(panels) > 4 else 2
-    rows = -(-len(panels) // columns)
+    rows = max(1, -(-len(panels) // columns))
     figure: Figure
     figure, axes = plt.subplots(
         rows, columns, figsize=(2.9 * columns, 2.1 * rows + 0.6), sharex=True, sharey=True, squeeze=False
@@ -134,7 +136,7 @@ def _broken(x: NDArray[np.float64], *values: NDArray[np.float64]) -> list[NDArra
     """Spectra of a spectrometer with NaN where bands were taken out, so that no line crosses the gap."""
     steps = np.diff(x)
     # A multispectral sensor has gaps between all its bands
-    gaps = np.flatnonzero(steps > 4 * np.median(steps)) + 1 if len(x) >= 20 else []
+    gaps = np.flatnonzero((steps > 4 * np.median(steps)) & (len(x) >= 20)) + 1
     return [np.insert(row.astype(float), gaps, np.nan) for row in (x, *values)]
 
 

@@ -46,7 +46,7 @@ ul { padding-left: 1.2rem }
 figure { margin: 1rem 0 }
 figcaption { margin-top: .4rem; color: var(--soft); font-size: .9rem; max-width: 46rem }
 .wide { overflow-x: auto }
-img { display: block; width: 100%; min-width: 38rem; background: #fff; border-radius: 4px }
+img { display: block; width: 100%; background: #fff; border-radius: 4px }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top }
 thead th { background: var(--head) }
@@ -54,6 +54,7 @@ tbody th { font-weight: normal; min-width: 9rem }
 summary { cursor: pointer; color: var(--soft) }
 .key span { display: inline-block; margin-right: .9rem }
 .key i { display: inline-block; width: .8em; height: .8em; margin-right: .3em; border: 1px solid var(--line) }
+.number { white-space: nowrap }
 .soft { color: var(--soft); font-size: .9rem }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 1rem }
 .card { padding: 1rem; border: 1px solid var(--line); border-radius: 8px; background: var(--head) }
@@ -85,6 +86,11 @@ def bullets(items: Iterable[str]) -> Fragment:
 def mark(text: str, style: str = '') -> Fragment:
     """A word set apart, such as a verdict; ``good`` and ``bad`` are styles."""
     return _element('span', text, f'mark {style}'.strip())
+
+
+def number(text: str) -> Fragment:
+    """A figure that stays in one line."""
+    return _element('span', text, 'number')
 
 
 def link(text: str, heading: str) -> Fragment:
@@ -140,6 +146,7 @@ def figure(
     """
     buffer = io.BytesIO()
     drawing.savefig(buffer, format='png', dpi=dpi, pil_kwargs={'compress_level': 3})
+    width = drawing.get_figwidth()
     plt.close(drawing)
     if file is not None:
         file.write_bytes(buffer.getvalue())
@@ -148,7 +155,9 @@ def figure(
         picture, buffer, kind = Image.open(buffer).convert('RGB'), io.BytesIO(), 'jpeg'
         picture.save(buffer, 'jpeg', quality=80, optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode()
-    image = f'<img alt="{escape(alt or caption)}" src="data:image/{kind};base64,{data}">'
+    # So wide that 9 pt can be read; more scrolls in its own box
+    style = f'min-width: {4.5 * width:.3g}rem'
+    image = f'<img alt="{escape(alt or caption)}" style="{style}" src="data:image/{kind};base64,{data}">'
     return _captioned(image, caption, 'figure')
 
 

@@ -70,13 +70,13 @@ def plot_closest(evaluation: Evaluation) -> Figure:
         found: dict[str, list[Panel]] = {}
         for pair in pairs:
             limits = stretch(pair.train['image'], spec)
-            for name, sample in (('synthetic', pair.synthetic), ('train', pair.train)):
-                for label, panel in _images(sample, spec, limits).items():
-                    first = name == 'synthetic' and not label.endswith('2')
-                    title = f'ratio {pair.ratio:.2f}' if first else ''
-                    found.setdefault(f'{name} {label}'.strip(), []).append(Panel(panel.picture, title=title))
-                mask = Panel(to_colors(sample['mask'], spec))
-                found.setdefault(f'{name} mask', []).append(mask)
+            sides = [(name, getattr(pair, name)) for name in ('synthetic', 'train')]
+            parts = {name: _images(sample, spec, limits) | {'mask': _mask(sample, spec)} for name, sample in sides}
+            # What is compared lies below each other
+            for index, part in enumerate(parts['train']):
+                for name, panels in parts.items():
+                    title = f'ratio {pair.ratio:.2f}' if index == 0 and name == 'synthetic' else ''
+                    found.setdefault(f'{name} {part}'.strip(), []).append(Panel(panels[part].picture, title=title))
         return found
 
     return _grid(_chunked({source.name: source.closest for source in evaluation.generators}, rows))
@@ -93,7 +93,7 @@ def plot_worst(evaluation: Evaluation) -> Figure:
             for label, panel in images.items():
                 title = '' if label.endswith('2') else f'score {item.score:.2f}'
                 found.setdefault(label or 'RGB', []).append(Panel(panel.picture, title=title))
-            found.setdefault('mask', []).append(Panel(to_colors(item.sample['mask'], spec)))
+            found.setdefault('mask', []).append(_mask(item.sample, spec))
             last = list(images.values())[-1].picture
             found.setdefault('rejected', []).append(Panel(_marked(last, item.rejected), item.sample['mask']))
         return found
@@ -107,6 +107,10 @@ def _images(sample: Sample, spec: DatasetSpec, limits: Stretch, bands: Sequence[
     return {label: Panel(to_rgb(date, spec, limits, bands)) for label, date in zip(labels, dates, strict=True)}
 
 
+def _mask(sample: Sample, spec: DatasetSpec) -> Panel:
+    return Panel(to_colors(sample['mask'], spec))
+
+
 def _pair(sample: Sample, spec: DatasetSpec, limits: Stretch, false_limits: Stretch) -> dict[str, Panel]:
     """A column: RGB, false colour, mask, and the mask's edges, which for change are drawn on both dates."""
     bands, mask, change = false_color_bands(spec), sample['mask'], spec.task == 'change'
@@ -115,7 +119,7 @@ def _pair(sample: Sample, spec: DatasetSpec, limits: Stretch, false_limits: Stre
     if bands:
         shown = _images(sample, spec, false_limits, bands)
         column |= {f'false colour {label}'.strip(): panel for label, panel in shown.items()}
-    column['mask'] = Panel(to_colors(mask, spec))
+    column['mask'] = _mask(sample, spec)
     if not change:
         column['mask on RGB'] = Panel(images[''].picture, mask)
     return column
@@ -149,7 +153,7 @@ def _grid(blocks: Mapping[str, Rows]) -> Figure:
     ]
     columns = max(len(panels) for rows in full.values() for panels in rows.values())
     width, height = _LEFT + columns * (_PANEL + _GAP), sum(heights)
-    figure = plt.figure(figsize=(width, height))
+    figure: Figure = plt.figure(figsize=(width, height))
     # One axis in inches: an axis for each panel would take seconds to make
     axis = figure.add_axes((0, 0, 1, 1))
     top = height

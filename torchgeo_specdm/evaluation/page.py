@@ -9,7 +9,7 @@ from torchgeo_specdm.class_statistics import absent_classes, plot_shares, plot_s
 from torchgeo_specdm.evaluation.figures import plot_closest, plot_pairs, plot_worst
 from torchgeo_specdm.evaluation.numbers import numbers
 from torchgeo_specdm.evaluation.result import Evaluation, Generator
-from torchgeo_specdm.evaluation.tables import filter_table, interval_text, measure_table
+from torchgeo_specdm.evaluation.tables import filter_table, interval_text, measure_table, title
 from torchgeo_specdm.evaluation.verdict import QUESTIONS, Question, State, answer
 from torchgeo_specdm.plotting import class_colors, false_color_bands
 from torchgeo_specdm.report import (
@@ -61,12 +61,12 @@ def page(evaluation: Evaluation, folder: Path) -> dict[str, list[Fragment]]:
     """The sections of the page by heading; its figures are written to ``folder``."""
     generators = evaluation.generators
     # First what answers the questions, in their order, then what else was measured
-    answering = [title for question in QUESTIONS for title in question.sections]
+    answering = [name for question in QUESTIONS for name in question.sections]
     measured = [section.title for source in generators for section in source.sections]
     sections: dict[str, list[Fragment]] = {'Pairs': []}
-    for title in dict.fromkeys(title for title in (*answering, *measured)):
-        if title in measured or title in FIGURES.values():
-            sections[title] = measure_table(title, generators)
+    for name in dict.fromkeys((*answering, *measured)):
+        if name in measured or name in FIGURES.values():
+            sections[name] = measure_table(name, generators)
     for name, (drawing, caption, alt) in _drawings(evaluation).items():
         file = folder / f'{name}.png'
         # Not to be taken for this evaluation's
@@ -79,7 +79,7 @@ def page(evaluation: Evaluation, folder: Path) -> dict[str, list[Fragment]]:
     sections['Masks'].append(bullets(_absent(evaluation)))
     sections['What was filtered'] = filter_table(generators)
     sections['How it was made'] = [table(['what', 'how'], list(evaluation.made.items()))]
-    sections = {title: parts for title, parts in sections.items() if parts}
+    sections = {name: parts for name, parts in sections.items() if parts}
     return {'': _head(evaluation, list(sections)), **sections}
 
 
@@ -105,10 +105,10 @@ def _card(question: Question, generators: Sequence[Generator], titles: Sequence[
         parts.append(paragraph(joined(mark(*_MARKS[found.state]), found.text)))
         if measure := found.evidence:
             real = f'; {measure.reference_name}: {interval_text(measure.reference)}' if measure.reference else ''
-            parts.append(paragraph(f'{measure.name}: {interval_text(measure.value)}{real}.', 'soft'))
+            parts.append(paragraph(f'{title(measure)}: {interval_text(measure.value)}{real}.', 'soft'))
         parts.append(bullets(found.flags))
-    links = [link(title, title) for title in question.sections if title in titles]
-    return [*parts, paragraph(joined('See', *links), 'soft')] if links else parts
+    links = Fragment(', '.join(link(name, name) for name in question.sections if name in titles))
+    return [*parts, paragraph(joined('See', links), 'soft')] if links else parts
 
 
 def _drawings(evaluation: Evaluation) -> dict[str, tuple[Figure | None, str, str]]:
@@ -167,4 +167,6 @@ def _absent(evaluation: Evaluation) -> list[str]:
     statistics = {'the real pairs': evaluation.real_statistics}
     statistics |= {f'the pairs of {source.name}': source.statistics for source in evaluation.generators}
     found = {side: absent_classes(values) for side, values in statistics.items()}
+    if not any(found.values()):
+        return ['Every class occurs on every side.']
     return [f'Absent from {side}: {", ".join(names) or "no class"}.' for side, names in found.items()]

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from torchgeo_specdm.class_statistics import ClassStatistics
+from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.measure import Section
 from torchgeo_specdm.spec import DatasetSpec
 
@@ -78,6 +79,9 @@ class Evaluation:
         real_statistics: Of all real train samples.
         generators: What was evaluated; the first is the one that the report is about.
         made: How it was made: data, versions, seeds, times.
+
+    Raises:
+        SpecDMError: There is no generator, more than two, or their names cannot be told apart.
     """
 
     spec: DatasetSpec
@@ -86,3 +90,10 @@ class Evaluation:
     real_statistics: ClassStatistics
     generators: Sequence[Generator]
     made: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.generators]
+        if not 1 <= len(names) <= 2 or len({*names, 'real'}) <= len(names):
+            raise SpecDMError(
+                f"a report is about one or two generators of different names, none of them 'real', not {names}"
+            )

@@ -8,20 +8,20 @@ from torch import Tensor
 
 from torchgeo_specdm.evaluation.measure import Interval, Measure
 from torchgeo_specdm.evaluation.result import Generator
-from torchgeo_specdm.report import Fragment, bullets, folded, joined, mark, paragraph, table
+from torchgeo_specdm.report import Fragment, bullets, folded, joined, mark, number, paragraph, table
 
 # Longer lists are in the JSON file only
 _LISTED = 12
 
 
-def measure_table(title: str, generators: Sequence[Generator]) -> list[Fragment]:
+def measure_table(heading: str, generators: Sequence[Generator]) -> list[Fragment]:
     """The section of this title: its question, its measures side by side, what is flagged, notes and settings.
 
     Args:
-        title: Title of a section that at least one generator has; else the result is empty.
+        heading: Title of a section that at least one generator has; else the result is empty.
         generators: All generators; a measure that one of them lacks leaves an empty cell.
     """
-    sections = {source.name: s for source in generators for s in source.sections if s.title == title}
+    sections = {source.name: s for source in generators for s in source.sections if s.title == heading}
     if not sections:
         return []
     measures: dict[str, dict[str, Measure]] = {}
@@ -53,6 +53,11 @@ def filter_table(generators: Sequence[Generator]) -> list[Fragment]:
     rows = [[name, *(words(values.get(name, '')) for values in found.values())] for name in names]
     unfiltered = [f'Nothing of {source.name} was filtered.' for source in generators if source.filtered is None]
     return [table(['what', *found], rows), *(paragraph(text) for text in unfiltered)]
+
+
+def title(measure: Measure) -> str:
+    """Name and unit."""
+    return f'{measure.name} [{measure.unit}]' if measure.unit else measure.name
 
 
 def interval_text(interval: Interval) -> str:
@@ -95,28 +100,28 @@ def _number(value: float) -> str:
 
 def _row(found: Mapping[str, Measure], generators: Sequence[Generator]) -> list[str]:
     measures = [found.get(source.name) for source in generators]
-    first = next(iter(found.values()))
-    name = f'{first.name} [{first.unit}]' if first.unit else first.name
     references = {source: _reference(measure) for source, measure in found.items()}
     samples = {source: str(measure.samples or '') for source, measure in found.items()}
-    return [name, *map(_value, measures), _common(references), _common(samples)]
+    return [title(next(iter(found.values()))), *map(_value, measures), _common(references), _common(samples)]
 
 
 def _value(measure: Measure | None) -> str:
     if measure is None:
         return ''
-    text = interval_text(measure.value)
-    return joined(text, mark('! flagged', 'bad')) if measure.flag else text
+    return joined(number(interval_text(measure.value)), mark('! flagged', 'bad') if measure.flag else '')
 
 
 def _reference(measure: Measure) -> str:
-    return f'{interval_text(measure.reference)} {measure.reference_name}'.strip() if measure.reference else ''
+    if measure.reference is None:
+        return 'none'
+    return joined(number(interval_text(measure.reference)), measure.reference_name)
 
 
 def _common(texts: Mapping[str, str]) -> str:
     """The text on which all generators agree, else each one's."""
-    first, *others = dict.fromkeys(texts.values())
-    return first if not others else '; '.join(f'{name}: {text or "none"}' for name, text in texts.items())
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return joined(*(part for name, text in texts.items() for part in (f'{name}:', text)))
 
 
 def _settings(measures: Mapping[str, Mapping[str, Measure]]) -> list[list[str]]:
