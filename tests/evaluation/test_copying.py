@@ -77,12 +77,25 @@ def test_a_generator_of_new_samples_is_not_flagged() -> None:
     assert listed[0] == ratios['synthetic'].min()
 
 
+def rows(ratio: Tensor) -> dict[str, dict[str, Tensor]]:
+    zeros = torch.zeros(len(ratio), dtype=torch.long)
+    return {'copies': {'ratio': ratio, 'distance': ratio, 'index': zeros, 'orientation': zeros}}
+
+
+@pytest.mark.parametrize(('low', 'flagged'), [(0.4, [False, True]), (0.85, [False, False]), (0.1, [True, False])])
+def test_samples_near_to_training_patches_are_flagged_though_few_are_copies(low: float, flagged: list[bool]) -> None:
+    made, held = low + 0.2 * torch.rand(50), 0.9 + 0.1 * torch.rand(50)
+    sides = Sides(tiny_spec('segmentation'), {}, rows(held), rows(made), torch.zeros(0))
+    section = measure_copying(sides, torch.zeros(0, 3, dtype=torch.long))
+    assert [bool(measure.flag) for measure in section.measures] == flagged
+
+
 def test_rows_of_another_observer_in_eight_orientations() -> None:
     image, mask = torch.randn(3, 1, 2, 8, 8), torch.zeros(3, 8, 8, dtype=torch.long)
-    rows = OrientedObserver(Corners()).observe(image, mask)
-    assert rows['date1'].shape == (3, 8, 32)
+    found = OrientedObserver(Corners()).observe(image, mask)
+    assert found['date1'].shape == (3, 8, 32)
     turned = Corners().observe(image.rot90(1, (-2, -1)), mask)
-    assert torch.equal(rows['date1'][:, 1], turned['date1'])
+    assert torch.equal(found['date1'][:, 1], turned['date1'])
     assert OrientedObserver(Corners()).name == 'features/corners/oriented'
 
 

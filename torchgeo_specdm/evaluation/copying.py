@@ -23,6 +23,8 @@ from torchgeo_specdm.functional.nearest import nearest
 _ORIENTED = '/oriented'
 # How much more often than new real patches synthetic ones may be called copies
 _MARGIN = 0.01
+# Median ratio, as a share of that of new real patches, below which samples are called near to training patches
+_NEAR = 0.75
 
 
 class CopyObserver(Observer):
@@ -143,9 +145,16 @@ def _measures(space: str, made: Tensor, held: Tensor) -> list[Measure]:
             f'{synthetic.value:.1%} of the synthetic samples are copies of training patches ({space}), of new real '
             f'ones at most {real.high:.1%}: they add nothing to the training data, and give it away where it is private'
         )
+    typical, new = _median(made), _median(held)
+    near = ''
+    if not flag and typical.high < _NEAR * new.low:
+        near = (
+            f'the nearest training patch ({space}) is {typical.value:.2f} times as far from a typical synthetic sample '
+            f'as other ground is, from a new real one {new.value:.2f} times: the generator repeats much of what it saw'
+        )
     figures = (
         (f'share of copies, {space}', synthetic, real, settings | {'below': '1/3'}, flag),
-        (f'median distance ratio, {space}', _median(made), _median(held), settings, ''),
+        (f'median distance ratio, {space}', typical, new, settings, near),
     )
     return [
         Measure(name, value, reference, 'held-out real', samples=len(made), settings=described, flag=warning)
