@@ -1,10 +1,13 @@
 """Fixtures that every folder of tests shares."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
+from torchgeo_specdm.alignment.filter import PairFilter
+from torchgeo_specdm.alignment.judge import Judge
 from torchgeo_specdm.models import TwoStreamAutoencoder, joint_unet
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec
@@ -56,6 +59,18 @@ def tiny_pipeline(spec: DatasetSpec, seed: int = 0) -> SpecDMPipeline:
         autoencoder.set_scaling(torch.tensor(1500.0), torch.tensor(500.0))
         denoiser = joint_unet(3, spec.patch_size // 4, widths=(32, 32), depth=1)
     return SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(3), torch.ones(3))
+
+
+def strict_filter(spec: DatasetSpec, folder: Path) -> PairFilter:
+    """A filter that rejects half of the pixels and about half of the samples of the generator in ``folder/..``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        judge = Judge.for_spec(spec).eval().requires_grad_(False)
+    judge.set_scaling(torch.tensor(1500.0), torch.tensor(500.0))
+    made = SpecDMPipeline.from_pretrained(folder.parent).sample(range(8), steps=2)
+    median = judge.pixel_loss(made['image'], made['mask']).median()
+    tight = PairFilter(spec, judge, median.expand(spec.num_classes), 1.0, smallest_region=2)
+    return dataclasses.replace(tight, sample_threshold=float(1 - tight.judge_pairs(made).score.median()))
 
 
 @pytest.fixture(scope='session')

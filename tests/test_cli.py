@@ -9,6 +9,7 @@ import yaml
 
 from torchgeo_specdm import compat
 from torchgeo_specdm.cli import main
+from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.tasks import AutoencoderTask
 
@@ -69,6 +70,30 @@ def test_one_file_trains_both_stages_once(staged: str, tmp_path: Path, capsys: p
 
     assert main([*command, '--stage', 'AutoencoderTask', '--restart', '--trainer.max_steps', '3']) == 0
     assert [step(tmp_path / name) for name in ('AutoencoderTask', 'LatentDiffusionTask')] == [3, 2]
+
+
+def test_the_filter_lies_beside_the_generator_and_is_written_again_where_it_is_lost(tmp_path: Path) -> None:
+    config = write(
+        tmp_path,
+        trainer=TRAINER | {'default_root_dir': str(tmp_path), 'max_steps': 2},
+        data={'class_path': 'tests.fake.FakeDataModule'},
+        stages=[
+            {'model': {'class_path': 'AutoencoderTask', 'init_args': AUTOENCODER}},
+            {'model': {'class_path': 'LatentDiffusionTask', 'init_args': DENOISER}},
+            {'model': 'JudgeTask'},
+        ],
+    )
+    assert main(['fit', '--config', config, '--stage', 'JudgeTask']) == 0
+    assert (tmp_path / 'checkpoint' / 'filter').is_dir()
+    # A filter without a generator does not pass for one; the generator replaces the folder, and the filter is back
+    # without another step
+    assert main(['fit', '--config', config]) == 0
+    dataset = SpecDMSynthetic(tmp_path / 'checkpoint', 2, steps=1, batch_size=2, device='cpu', keep='aligned')
+    assert dataset.verdict(1).candidate < 4
+    assert step(tmp_path / 'JudgeTask') == 2
+    times = [path.stat().st_mtime_ns for path in tmp_path.rglob('*') if path.is_file()]
+    assert main(['fit', '--config', config]) == 0
+    assert times == [path.stat().st_mtime_ns for path in tmp_path.rglob('*') if path.is_file()], 'all is finished'
 
 
 def test_an_interrupted_run_resumes(

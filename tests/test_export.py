@@ -8,7 +8,8 @@ import pytest
 import rasterio
 import torch
 
-from tests.conftest import tiny_pipeline, tiny_spec
+from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
+from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
@@ -100,3 +101,46 @@ def test_a_device_that_is_absent_writes_nothing(tiny_segmentation_checkpoint: Pa
     with pytest.raises(SpecDMError, match='no GPU'):
         export(tiny_segmentation_checkpoint, tmp_path / 'out', 1, device='cuda')
     assert not (tmp_path / 'out').exists()
+
+
+def test_filtered_samples_and_their_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An interrupted run ends with the counts of an uninterrupted one; the hash of the filter is a setting."""
+    spec = dataclasses.replace(tiny_spec('segmentation'), ignore_index=255)
+    checkpoint = tmp_path / 'checkpoint'
+    tiny_pipeline(spec).save_pretrained(checkpoint)
+    command = ['sample', str(checkpoint), '--steps', '1', '--batch-size', '2', '--device', 'cpu', '--keep', 'aligned']
+    assert main([*command, '--n', '5', '--out', str(tmp_path / 'none')]) == 2
+    assert 'specdm fit --config CONFIG --stage JudgeTask' in capsys.readouterr().err
+    assert not (tmp_path / 'none').exists()
+    pair_filter = strict_filter(spec, checkpoint / 'filter')
+    pair_filter.save(checkpoint / 'filter')
+
+    assert main([*command, '--n', '5', '--out', str(tmp_path / 'once')]) == 0
+    assert 'rejected=' in capsys.readouterr().err
+    assert main([*command, '--n', '3', '--out', str(tmp_path / 'twice')]) == 0
+    (tmp_path / 'twice' / 'mask' / '000001.tif').unlink()
+    with (tmp_path / 'twice' / 'blocks.jsonl').open('a') as file:
+        file.write('{"block": 2, "cand')
+    assert main([*command, '--n', '5', '--out', str(tmp_path / 'twice')]) == 0
+    once, twice = (json.loads((tmp_path / name / 'specdm.json').read_text()) for name in ('once', 'twice'))
+    assert once == twice
+    dataset = SpecDMSynthetic(checkpoint, 6, keep='aligned', steps=1, batch_size=2, device='cpu')
+    samples = list(dataset)
+    assert once['filtered'] == dataset.filter_summary().to_dict()
+    assert once['filter'] == folder_hash(checkpoint / 'filter')
+    for index in range(5):
+        with rasterio.open(tmp_path / 'twice' / 'mask' / f'{index:06d}.tif') as raster:
+            assert np.array_equal(raster.read(1), samples[index]['mask'])
+            assert raster.tags()['IGNORE_INDEX'] == '255'
+            assert raster.tags()['ACCEPTED'] == str(dataset.verdict(index).accepted)
+            assert raster.tags()['CANDIDATE'] == str(dataset.verdict(index).candidate)
+    assert main([*command, '--n', '5', '--out', str(tmp_path / 'twice')]) == 0, 'nothing is left to do'
+
+    # Another filter, or none, is another dataset; a filter added later is no reason to generate plain samples again
+    for other in ([], ['--keep', 'aligned']):
+        dataclasses.replace(pair_filter, sample_threshold=0.9).save(checkpoint / 'filter')
+        assert main([*command[:-2], *other, '--n', '5', '--out', str(tmp_path / 'once')]) == 2
+        assert 'another filter' in capsys.readouterr().err
+    assert main([*command[:-2], '--n', '2', '--out', str(tmp_path / 'plain')]) == 0
+    pair_filter.save(checkpoint / 'filter')
+    assert main([*command[:-2], '--n', '2', '--out', str(tmp_path / 'plain')]) == 0

@@ -146,7 +146,8 @@ def _finished(model: GeneratorTask, root: Path, last: Path | None) -> bool:
     """Whether the stage wrote its output after it last saved its state; a newer state is of a restarted run."""
     if not model.finished(root) or last is None or not last.is_file():
         return model.finished(root)
-    return last.stat().st_mtime <= (root / model.output).stat().st_mtime
+    # Of the oldest file: a filter is added to the folder of a generator later
+    return last.stat().st_mtime <= min(p.stat().st_mtime for p in (root / model.output).rglob('*') if p.is_file())
 
 
 def _check_settings(model: GeneratorTask, last: Path) -> None:

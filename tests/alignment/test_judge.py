@@ -66,11 +66,15 @@ def test_loss_is_the_cross_entropy_and_nan_without_a_label(judge: Judge, shape: 
     torch.testing.assert_close(found[labelled], expected[labelled])
 
 
-def test_two_dates_are_ordered() -> None:
+def test_change_has_no_direction_and_is_none_between_equal_dates() -> None:
     torch.manual_seed(0)
     judge = Judge.for_spec(tiny_spec('change')).eval()
-    image = torch.randn(1, 2, 3, 16, 16)
-    assert not torch.allclose(judge.log_probabilities(image), judge.log_probabilities(image.flip(1)))
+    image = torch.randn(2, 2, 3, 16, 16)
+    found = judge.log_probabilities(image)
+    torch.testing.assert_close(found, judge.log_probabilities(image.flip(1)))
+    assert not torch.allclose(found[0], found[1])
+    same = judge.log_probabilities(image[:, :1].expand_as(image))
+    torch.testing.assert_close(same[0], same[1])
 
 
 @pytest.mark.parametrize('shape', [(1, 4, 16, 16), (1, 2, 3, 16, 16), (1, 6, 16, 16)])

@@ -23,9 +23,9 @@ _DEPTH = 3
 class Judge(nn.Module):
     """A U-Net (Ronneberger et al., 2015) with the first levels of a ResNet-18.
 
-    Of two dates, one encoder sees each, and the decoder gets the differences of the features (FC-Siam-diff, Caye Daudt
-    et al., ICIP 2018); given the dates stacked as channels, it learns the train scenes by heart. Patches of any
-    size are accepted: they are padded by repeating the border.
+    Of two dates, one encoder sees each, and the decoder gets the absolute differences of the features (FC-Siam-diff,
+    Caye Daudt et al., ICIP 2018); given the dates stacked as channels, it learns the train scenes by heart. Patches of
+    any size are accepted: they are padded by repeating the border.
 
     Args:
         num_dates: T.
@@ -94,7 +94,7 @@ class Judge(nn.Module):
         x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode='replicate')
         features = self.network.encoder(x)
         if dates == 2:
-            features = [feature[1::2] - feature[::2] for feature in features]
+            features = [(feature[1::2] - feature[::2]).abs() for feature in features]
         logits: Tensor = self.network.segmentation_head(self.network.decoder(features))
         return logits[..., :height, :width]
 

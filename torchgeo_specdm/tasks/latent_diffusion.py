@@ -73,6 +73,10 @@ class LatentDiffusionTask(GeneratorTask):
         folder = Path(self.hparams['autoencoder'] or root / 'autoencoder')
         return LatentDataModule(datamodule, load_autoencoder(folder), dihedral=self.hparams['dihedral'])
 
+    def finished(self, root: Path) -> bool:
+        """Whether there is a generator; a filter alone is none."""
+        return (root / self.output / 'specdm.json').is_file()
+
     @property
     def latents(self) -> LatentDataModule:
         """The trainer's datamodule.
