@@ -18,6 +18,7 @@ from torchgeo_specdm.datamodules import (
     GeneratorDataModule,
     IndianPinesDataModule,
     MixedDataModule,
+    OSCDLandCoverDataModule,
     OSCDPatchesDataModule,
     SegMunichDataModule,
 )
@@ -64,6 +65,7 @@ def _in_root(module: Callable[..., NonGeoDataModule], **names: str) -> Callable[
 _KNOWN: dict[str, tuple[Callable[..., NonGeoDataModule], str]] = {
     'Indian Pines': (lambda spec, root: IndianPinesDataModule(spec.patch_size), '.'),
     'OSCD': (_in_root(OSCDPatchesDataModule, bands='bands', patch_size='patch_size'), 'data/oscd'),
+    'OSCD landcover': (_in_root(OSCDLandCoverDataModule, bands='bands', patch_size='patch_size'), 'data/oscd'),
     'SegMunich': (_in_root(SegMunichDataModule, bands='bands'), 'data/segmunich'),
 }
 
