@@ -153,7 +153,7 @@ def figure(
     kind = 'png'
     if photo:
         picture, buffer, kind = Image.open(buffer).convert('RGB'), io.BytesIO(), 'jpeg'
-        picture.save(buffer, 'jpeg', quality=80, optimize=True)
+        picture.save(buffer, 'jpeg', quality=75, optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode()
     # So wide that 9 pt can be read; more scrolls in its own box
     style = f'min-width: {4.5 * width:.3g}rem'
