@@ -18,11 +18,12 @@ from tests.conftest import tiny_spec
 from tests.fake import FakePairs
 from tests.test_report import NASTY, Page
 from torchgeo_specdm.class_statistics import ClassStatistics
+from torchgeo_specdm.datasets.filtered import FilterSummary
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.measure import Interval, Measure, Section
 from torchgeo_specdm.evaluation.page import FIGURES, write_evaluation
 from torchgeo_specdm.evaluation.result import ClosePair, Evaluation, Generator, Misaligned
-from torchgeo_specdm.evaluation.tables import interval_text, measure_table, words
+from torchgeo_specdm.evaluation.tables import FILTERED, filter_table, interval_text, measure_table, words
 from torchgeo_specdm.spec import DatasetSpec
 
 NAN = float('nan')
@@ -216,6 +217,16 @@ def test_measures_stand_side_by_side() -> None:
     assert re.search(r'SpecDM: 0.812 \[0.7, 0.9\] held-out real LDM: 0.2 \[0.1, 0.3\] held-out real', text)
     assert 'SpecDM: 437 LDM: 12' in text
     assert measure_table('Masks', [one, other]) == []
+
+
+def test_what_was_filtered_is_said_in_words(one: Written) -> None:
+    assert set(FILTERED) == set(FilterSummary().to_dict())
+    source = one.evaluation.generators[0]
+    counts = FilterSummary(candidates=1600, accepted=1200, misaligned=396, copies=4, served=1204, filled=4)
+    [shown] = filter_table([dataclasses.replace(source, filtered=counts.to_dict())])
+    text = Page(shown).text
+    for part in ('judged1,600', 'accepted1,200 (75 %)', 'training patches4 (0.25 %)', 'left4 (0.332 %)', 'for that0'):
+        assert part in text
 
 
 def test_numbers_as_readers_want_them() -> None:

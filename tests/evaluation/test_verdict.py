@@ -30,3 +30,8 @@ def test_a_flag_of_any_section_of_the_question_counts_and_no_other() -> None:
     assert answer(HELP, sections).state == 'unmeasured'
     # What is wrong is said even where the main section is missing
     assert answer(LABELS, sections[:1]).state == 'flagged'
+
+
+def test_help_is_claimed_only_if_the_gain_excludes_zero() -> None:
+    for interval, word in ((Interval(0.02, 0.01, 0.03), 'yes'), (Interval(0.02, -0.01, 0.03), 'no effect')):
+        assert word in answer(HELP, [Section('Usefulness', '', [Measure('gain', interval)])]).text

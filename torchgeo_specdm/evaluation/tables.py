@@ -12,6 +12,19 @@ from torchgeo_specdm.report import Fragment, bullets, folded, joined, mark, numb
 
 # Longer lists are in the JSON file only
 _LISTED = 12
+# What a filter counts, in words, and of what it is a share
+FILTERED = {
+    'candidates': ('samples generated and judged', ''),
+    'accepted': ('accepted', 'candidates'),
+    'misaligned': ('rejected: the judge rejects too many pixels', 'candidates'),
+    'copies': ('rejected: copies of training patches', 'candidates'),
+    'served': ('samples in the data set', ''),
+    'filled': ('of these not accepted, but the best of what was left', 'served'),
+    'pixels': ('pixels in the data set', ''),
+    'pixels_rejected': ('of these rejected by the judge', 'pixels'),
+    'pixels_ignored': ('of these without a label for that', 'pixels'),
+    'pixels_merged': ('of these given another class, to merge small regions', 'pixels'),
+}
 
 
 def measure_table(heading: str, generators: Sequence[Generator]) -> list[Fragment]:
@@ -32,7 +45,7 @@ def measure_table(heading: str, generators: Sequence[Generator]) -> list[Fragmen
     if measures:
         header = ['measure', *(source.name for source in generators), 'real', 'samples']
         parts.append(table(header, [_row(found, generators) for found in measures.values()]))
-    else:
+    elif not any(section.notes for section in sections.values()):
         parts.append(paragraph('Nothing was measured.'))
     flags = [(source, flag) for source, section in sections.items() for flag in section.flags]
     several = len(generators) > 1
@@ -45,12 +58,12 @@ def measure_table(heading: str, generators: Sequence[Generator]) -> list[Fragmen
 
 
 def filter_table(generators: Sequence[Generator]) -> list[Fragment]:
-    """What a filter rejected, a column for each generator that has one."""
+    """What a filter rejected and why, a column for each generator that has one."""
     found = {source.name: dict(flat(source.filtered)) for source in generators if source.filtered is not None}
     if not found:
         return [paragraph('Nothing was filtered: these are the pairs as they were generated.')]
     names = dict.fromkeys(name for values in found.values() for name in values)
-    rows = [[name, *(words(values.get(name, '')) for values in found.values())] for name in names]
+    rows = [[_filtered(name), *(_count(name, values) for values in found.values())] for name in names]
     unfiltered = [f'Nothing of {source.name} was filtered.' for source in generators if source.filtered is None]
     return [table(['what', *found], rows), *(paragraph(text) for text in unfiltered)]
 
@@ -96,6 +109,18 @@ def flat(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any
 
 def _number(value: float) -> str:
     return f'{value:,.0f}' if 1000 <= abs(value) < 1e15 else f'{value:.3g}'
+
+
+def _filtered(name: str) -> str:
+    return FILTERED[name][0] if name in FILTERED else name
+
+
+def _count(name: str, values: Mapping[str, Any]) -> str:
+    """A count with its share of what it is a part of."""
+    whole = values.get(FILTERED[name][1]) if name in FILTERED else None
+    share = f' ({_number(100 * values[name] / whole)} %)' if whole and name in values else ''
+    value = values.get(name, '')
+    return (f'{value:,}' if isinstance(value, int) else words(value)) + share
 
 
 def _row(found: Mapping[str, Measure], generators: Sequence[Generator]) -> list[str]:

@@ -1,6 +1,6 @@
 """The three questions that users ask first, answered from the flags of the measures that speak about them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,13 +16,13 @@ class Question:
     Attributes:
         text: The question.
         sections: Titles of sections. Without the first one there is no answer, only what the others flag.
-        fine: The answer if nothing is flagged.
+        fine: The answer if nothing is flagged, made of the first measure of the first section.
         flagged: The beginning of the answer if something is.
     """
 
     text: str
     sections: tuple[str, ...]
-    fine: str
+    fine: Callable[[Measure], str]
     flagged: str
 
 
@@ -43,20 +43,20 @@ class Answer:
     flags: Sequence[str]
 
 
+def _gain(measure: Measure) -> str:
+    """What a gain from adding synthetic samples says: more than no harm only if its interval excludes 0."""
+    return 'In a short trial, yes' if measure.value.low > 0 else 'A short trial shows no effect, and no harm'
+
+
 QUESTIONS = (
     Question(
         'Can the labels be trusted?',
         ('Alignment', 'Masks', 'Reconstruction'),
-        'As far as these checks see, yes',
+        lambda _: 'As far as these checks see, yes',
         'Not without care',
     ),
-    Question('Are these copies of my data?', ('Copying',), 'No sign of it', 'Some may be'),
-    Question(
-        'Will it help?',
-        ('Usefulness', 'Fidelity and diversity', 'Spectra'),
-        'Nothing speaks against it',
-        'Doubtful',
-    ),
+    Question('Are these copies of my data?', ('Copying',), lambda _: 'No sign of it', 'Some may be'),
+    Question('Will it help?', ('Usefulness', 'Fidelity and diversity', 'Spectra'), _gain, 'Doubtful'),
 )
 
 
@@ -78,4 +78,4 @@ def answer(question: Question, sections: Sequence[Section]) -> Answer:
     if evidence is None:
         missing = question.sections[0].lower()
         return Answer('unmeasured', f'Not known: {missing} was not measured.', None, flags)
-    return Answer('fine', f'{question.fine} ({count}, none flagged).', evidence, flags)
+    return Answer('fine', f'{question.fine(evidence)} ({count}, none flagged).', evidence, flags)
