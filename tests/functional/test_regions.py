@@ -69,6 +69,8 @@ def test_co_occurrence() -> None:
     presence = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 1, 0]])
     expected = torch.tensor([[1, 0.5, 0], [0.5, 0.5, 0], [0, 0, 0]]).double()
     assert co_occurrence(presence).equal(expected)
+    weights = torch.tensor([2.0, 0, 1, 1])
+    assert co_occurrence(presence, weights).equal(co_occurrence(presence[[0, 0, 2, 3]]))
 
 
 def test_a_small_region_gets_the_class_around_it() -> None:

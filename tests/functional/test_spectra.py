@@ -10,6 +10,7 @@ from torchgeo_specdm.functional.spectra import (
     band_wasserstein,
     class_sums,
     correlation_matrix_distance,
+    matching_bands,
     roughness,
 )
 
@@ -59,11 +60,12 @@ def test_a_constant_band_correlates_with_nothing() -> None:
 
 def test_correlation_matrix_distance() -> None:
     correlation = band_correlation(rand(50, 4) @ rand(4, 4, seed=1))
-    assert correlation_matrix_distance(correlation, 3 * correlation) == pytest.approx(0, abs=1e-12)
+    assert float(correlation_matrix_distance(correlation, 3 * correlation)) == pytest.approx(0, abs=1e-12)
     first, second = torch.diag(torch.tensor([1.0, 0, 0])), torch.diag(torch.tensor([0.0, 1, 1]))
     assert correlation_matrix_distance(first, second) == 1
     ones, identity = torch.ones(2, 2), torch.eye(2)
-    assert correlation_matrix_distance(ones, identity) == pytest.approx(1 - 2 / (2 * 2**0.5))
+    found = correlation_matrix_distance(torch.stack([ones, ones]), torch.stack([ones, identity]))
+    torch.testing.assert_close(found, torch.tensor([0, 1 - 2 / (2 * 2**0.5)]))
 
 
 def test_wasserstein_distance_of_each_band() -> None:
@@ -93,3 +95,15 @@ def test_roughness_knows_blur_noise_and_missing_data() -> None:
     assert (roughness(image + 300 * rand(2, 3, 16, 16, seed=1)) > 1.5 * original).all()
     image[..., :4] = 0
     torch.testing.assert_close(roughness(image), roughness(image[..., 4:]))
+
+
+def test_bands_in_another_order_are_found() -> None:
+    bands = rand(12, 6).log()
+    order = torch.tensor([3, 0, 1, 2, 5, 4])
+    for noise, share in ((0.0, 0.0), (0.1, 0.1)):
+        found, left = matching_bands(bands[:, order] + 0.3 + noise * rand(12, 6, seed=1), bands)
+        assert found.equal(order)
+        assert left < share + 0.2
+    found, left = matching_bands(bands + noise * rand(12, 6, seed=1), bands)
+    assert found.tolist() == list(range(6))
+    assert left == 1

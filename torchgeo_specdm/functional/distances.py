@@ -109,11 +109,16 @@ class Products(NamedTuple):
         return float(within - 2 * cross.mean())
 
     def distances(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Euclidean distances within the first set, within the second and between them."""
+        """Euclidean distances within the first set, within the second and between them, exactly 0 of equal rows."""
         x, y = self.first.diagonal(), self.second.diagonal()
-        pairs = ((self.first, x, x), (self.second, y, y), (self.cross, x, y))
-        first, second, cross = ((a.unsqueeze(1) + b - 2 * products).clamp_min(0).sqrt() for products, a, b in pairs)
-        return first.fill_diagonal_(0), second.fill_diagonal_(0), cross
+        return _distances(self.first, x, x), _distances(self.second, y, y), _distances(self.cross, x, y)
+
+
+def _distances(products: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    lengths = rows.unsqueeze(1) + columns
+    squared = lengths - 2 * products
+    # What rounding leaves of equal rows would put them into balls of radius 0 at random
+    return squared.where(squared > 1e-12 * lengths, 0).sqrt()
 
 
 def _checked(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

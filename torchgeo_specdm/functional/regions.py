@@ -58,17 +58,19 @@ def boundary_length(mask: Tensor, num_classes: int) -> Tensor:
     return sum((_differ(mask, axis, num_classes).sum((-2, -1)) for axis in (-2, -1)), torch.tensor(0))
 
 
-def co_occurrence(presence: Tensor) -> Tensor:
+def co_occurrence(presence: Tensor, weights: Tensor | None = None) -> Tensor:
     """Share of patches that hold both of two classes.
 
     Args:
-        presence: Whether (or with which weight) each class is in each patch, ``(N, K)``.
+        presence: Whether each class is in each patch, ``(N, K)``.
+        weights: How often each patch counts, ``(N,)``; by default once.
 
     Returns:
         ``(K, K)`` float64, symmetric; a class's own share of the patches is on the diagonal.
     """
     present = presence.double()
-    return present.T @ present / len(present)
+    weights = torch.ones(len(present), dtype=torch.float64) if weights is None else weights.double()
+    return present.T @ (present * weights.unsqueeze(1)) / weights.sum()
 
 
 def merge_small_regions(mask: Tensor, smallest: int, num_classes: int) -> Tensor:

@@ -9,6 +9,7 @@ multiple of the other, at most 1.
 from typing import NamedTuple
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
@@ -82,18 +83,25 @@ def band_correlation(spectra: Tensor) -> Tensor:
         ``(C, C)`` float64; a band that is constant has no correlation but with itself.
     """
     centred = spectra.double() - spectra.double().mean(0)
-    length = centred.norm(dim=0)
+    return correlation_of_covariance(centred.T @ centred)
+
+
+def correlation_of_covariance(covariance: Tensor) -> Tensor:
+    """Correlation matrices of covariance matrices ``(..., C, C)``, up to a factor of these."""
+    variance = covariance.diagonal(dim1=-2, dim2=-1)
     # What rounding leaves of a constant band is no variance
-    varies = length > 1e-9 * spectra.double().norm(dim=0)
-    unit = torch.where(varies, centred / length.where(varies, 1), 0)
-    correlation: Tensor = (unit.T @ unit).fill_diagonal_(1)
+    varies = variance > 1e-12 * variance.amax(-1, keepdim=True)
+    scale = torch.where(varies, variance.where(varies, 1).rsqrt(), 0)
+    correlation = covariance * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    correlation.diagonal(dim1=-2, dim2=-1).fill_(1)
     return correlation
 
 
-def correlation_matrix_distance(first: Tensor, second: Tensor) -> float:
-    """Correlation matrix distance of two ``(C, C)`` matrices, between 0 and 1."""
-    similarity = (first * second).sum() / (first.norm() * second.norm())
-    return float((1 - similarity).clamp_min(0))
+def correlation_matrix_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Correlation matrix distance of matrices ``(..., C, C)``, between 0 and 1; ``(...)``."""
+    lengths = torch.linalg.matrix_norm(first) * torch.linalg.matrix_norm(second)
+    distance: Tensor = 1 - (first * second).sum((-2, -1)) / lengths
+    return distance.clamp_min(0)
 
 
 def band_wasserstein(first: Tensor, second: Tensor) -> Tensor:
@@ -127,3 +135,23 @@ def roughness(image: Tensor) -> Tensor:
         total = total + (image.diff(dim=axis).abs() * both).double().sum((-2, -1))
         pairs = pairs + both.double().sum((-2, -1))
     return total / pairs.clamp_min(1)
+
+
+def matching_bands(first: Tensor, second: Tensor) -> tuple[Tensor, float]:
+    """Which band of the second set each band of the first is most like, every band being matched once.
+
+    The sum of squared differences of the descriptors is made least (assignment problem; Kuhn, 1955). With logarithms
+    of positive statistics as descriptors, a factor common to all bands does not matter.
+
+    Args:
+        first: What describes each band, ``(F, C)``.
+        second: The same of the second set, ``(F, C)``.
+
+    Returns:
+        The matching bands ``(C,)`` int64, and the sum that they leave as a share of that of the bands in order (1 if
+        they are in order).
+    """
+    cost = (first.unsqueeze(2) - second.unsqueeze(1)).square().sum(0)
+    rows, columns = (torch.from_numpy(index) for index in linear_sum_assignment(cost.numpy()))
+    least, in_order = float(cost[rows, columns].sum()), float(cost.diagonal().sum())
+    return columns, least / in_order if least < in_order else 1.0
