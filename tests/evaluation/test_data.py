@@ -20,7 +20,9 @@ CONF = Path(__file__).parents[2] / 'examples' / 'conf'
 def test_indian_pines_is_always_at_hand() -> None:
     spec = IndianPines().spec
     real = open_real(find_datamodule(spec), spec)
-    assert (len(real.train), len(real.held_out)) == (len(IndianPines()), len(IndianPines('val')))
+    # Two val patches are too few
+    assert len(real.train) == len(IndianPines())
+    assert len(real.held_out) == len(IndianPines('val')) + len(IndianPines('test'))
     assert real.test is not real.held_out
     assert real.mean.shape == (200,)
 
@@ -57,7 +59,8 @@ def test_a_configuration_without_data_is_refused(tmp_path: Path) -> None:
 def test_splits_are_raw_and_statistics_are_of_the_bands() -> None:
     module = FakeDataModule('change')
     real = open_real(module, tiny_spec('change'))
-    assert len(real.train) == len(real.held_out) == len(real.test) == 8
+    assert (len(real.train), len(real.held_out), len(real.test)) == (8, 16, 8)
+    assert len(open_real(FakeDataModule('change', length=50), tiny_spec('change')).held_out) == 50
     assert not torch.equal(real.train[0]['image'], real.held_out[0]['image'])
     assert real.mean.shape == (3,)
     assert 1000 < float(real.mean[0]) < 2500

@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from torch.utils.data import ConcatDataset
 from torchgeo.datamodules import NonGeoDataModule
 
 from torchgeo_specdm import compat
@@ -29,6 +30,10 @@ from torchgeo_specdm.spec import DatasetSpec
 from torchgeo_specdm.stages import read_config, to_the_point
 
 
+# Fewer held-out samples say next to nothing: their shares and means have no usable interval
+_FEW = 50
+
+
 @dataclass(frozen=True)
 class RealData:
     """A real dataset in raw units.
@@ -37,7 +42,7 @@ class RealData:
         spec: Describes the samples.
         datamodule: Where they come from.
         train: What a generator learns from.
-        held_out: Its val split.
+        held_out: Its val split; where that has fewer than 50 samples, its test split too.
         test: Its test split; the val split where it has none.
         mean: Mean of each band over train samples, ``(C,)``.
         std: Standard deviation of each band over train samples, ``(C,)``.
@@ -142,7 +147,8 @@ def open_real(datamodule: NonGeoDataModule, spec: DatasetSpec) -> RealData:
         raise SpecDMError(f'{type(datamodule).__name__} has no val split, without which nothing is held out')
     datamodule.setup('test')
     test = datamodule.test_dataset if getattr(datamodule, 'test_dataset', None) else held_out
-    # The test stage may replace what fit has set up
+    if test is not held_out and len(held_out) < _FEW:
+        held_out = ConcatDataset([held_out, test])
     mean, std = generator_data.band_statistics()
     return RealData(generator_data.spec, datamodule, train, held_out, test, mean, std)
 
