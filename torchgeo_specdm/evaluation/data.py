@@ -29,7 +29,6 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.spec import DatasetSpec
 from torchgeo_specdm.stages import read_config, to_the_point
 
-
 # Fewer held-out samples say next to nothing: their shares and means have no usable interval
 _FEW = 50
 
