@@ -22,7 +22,7 @@ from torchgeo_specdm.evaluation.usefulness import (
 )
 from torchgeo_specdm.spec import DatasetSpec
 
-BUDGET = Budget(steps=40, batch_size=8, crop=16, runs=1, real=16, test=12)
+BUDGET = Budget(steps=30, batch_size=8, crop=16, runs=1, real=16, test=12)
 
 
 def real_data(task: str, length: int = 16) -> RealData:
