@@ -37,6 +37,9 @@ class ExportedPairs(NonGeoDataset):
         length: Number of samples to read, from the first; all by default.
         transforms: Applied to each sample.
 
+    Attributes:
+        filtered: Counts of the filter that chose the samples, where there was one.
+
     Raises:
         SpecDMError: The folder is no export, or an interrupted one.
         CheckpointError: Its description is missing or damaged.
@@ -54,6 +57,7 @@ class ExportedPairs(NonGeoDataset):
         if not isinstance(description.get('count'), int) or not isinstance(description.get('spec'), dict):
             raise SpecDMError(f'{self.folder / DESCRIPTION} does not describe samples that "specdm sample" wrote')
         self.spec = DatasetSpec.from_dict(description['spec'])
+        self.filtered: dict[str, int] | None = description.get('filtered')
         count: int = description['count']
         self.length = count if length is None else min(length, count)
         for index in (0, self.length - 1):

@@ -142,7 +142,7 @@ def _measure(name: str, dataset: Any, side: RealSide, settings: Settings, say: C
         statistics=_statistics(rows, spec),
         closest=[_close_pair(found, dataset, side.data.train) for found in copying.details['closest']],
         worst=_worst(sides, dataset, side.judge, spec),
-        filtered=dataset.filter_summary() if getattr(dataset, 'keep', None) else None,
+        filtered=_filtered(dataset),
     )
 
 
@@ -155,6 +155,13 @@ def _reconstruction(dataset: Any, side: RealSide, settings: Settings) -> list[Se
         side.data.held_out, side.held_out_indices, [observer], batch_size=settings.batch_size, text='reconstruction'
     )
     return [measure_reconstruction(rows[observer.name], side.data.spec)]
+
+
+def _filtered(dataset: Any) -> Mapping[str, Any] | None:
+    """What a filter counted, where there was one."""
+    if isinstance(dataset, SpecDMSynthetic):
+        return None if dataset.filter is None else dataset.filter_summary().to_dict()
+    return getattr(dataset, 'filtered', None)
 
 
 def _statistics(rows: Mapping[str, Rows], spec: DatasetSpec) -> ClassStatistics:
