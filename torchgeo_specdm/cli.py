@@ -109,6 +109,7 @@ def _add_evaluate(commands: Any) -> None:
     add('--n', type=int, default=500, help='synthetic samples (default: %(default)s, or all that a folder holds)')
     add('--real', type=int, default=1000, help='most real samples of a split to look at (default: %(default)s)')
     add('--extractors', nargs='+', default=['spectral', 'lite0'], metavar='NAME', help='(default: spectral lite0)')
+    add('--judge-steps', type=int, default=300, help="steps of the judge's training (default: %(default)s)")
     add('--no-usefulness', action='store_true', help='leave out the trainings that show whether the samples help')
     add('--keep', help="filter of SOURCE: 'aligned' or a folder; OTHER is never filtered")
     add('--seed', type=int, help='names one endless dataset of a checkpoint (default: 0)')

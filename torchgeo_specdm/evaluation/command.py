@@ -31,7 +31,7 @@ def run(args: Namespace, overrides: Sequence[str]) -> None:
             generators[name] = open_synthetic(path, args.n, **sampling, keep=keep)
     spec = next(iter(generators.values())).spec
     datamodule = read_datamodule(args.data, overrides) if args.data else find_datamodule(spec, args.root)
-    settings = Settings(real=args.real, extractors=tuple(args.extractors), device=args.device)
+    settings = Settings(args.real, tuple(args.extractors), judge_steps=args.judge_steps, device=args.device)
     if args.no_usefulness:
         settings = replace(settings, usefulness=None)
     if args.cache:

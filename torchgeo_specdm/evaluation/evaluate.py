@@ -30,7 +30,7 @@ from torchgeo_specdm.evaluation.spectra import SpectraObserver, measure_spectra
 from torchgeo_specdm.evaluation.usefulness import Budget, measure_usefulness
 from torchgeo_specdm.functional import dihedral
 from torchgeo_specdm.pipeline import load_autoencoder
-from torchgeo_specdm.spec import DatasetSpec
+from torchgeo_specdm.spec import DatasetSpec, find_spec
 
 _SHOWN = 8
 # FreeMask's margin: a pixel is rejected at this many times the mean loss of its class on held-out real samples
@@ -77,7 +77,10 @@ def evaluate(generators: Mapping[str, Any], real: RealData, out: Path, settings:
     if out.exists() and not out.is_dir():
         raise SpecDMError(f'{out} is a file; --out must name a folder')
     for name, dataset in generators.items():
-        real.spec.require_match(dataset.spec, 'the real data', name)
+        spec = find_spec(dataset)
+        if spec is None:
+            raise SpecDMError(f'{name} carries no spec: give the dataset an attribute spec (DatasetSpec)')
+        real.spec.require_match(spec, 'the real data', name)
     start = time.monotonic()
 
     def say(text: str) -> None:

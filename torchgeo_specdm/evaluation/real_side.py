@@ -30,6 +30,9 @@ _JUDGE_SEED = 1
 _COPIES_IN = 'spectral'
 
 
+_CPU = torch.device('cpu')
+
+
 @dataclass(frozen=True)
 class RealSide:
     """The real half of an evaluation; each part is computed, or read from the cache, when it is first asked for.
@@ -50,7 +53,7 @@ class RealSide:
     extractors: Sequence[str] = ('spectral', 'lite0')
     judge_steps: int = 300
     batch_size: int = 16
-    device: torch.device = torch.device('cpu')
+    device: torch.device = _CPU
 
     @cached_property
     def train_indices(self) -> list[int]:
@@ -141,7 +144,7 @@ class RealSide:
         depends = {
             'train': self._all_train,
             'test': fingerprint(self.data.test, range(len(self.data.test))),
-            'budget': {name: value for name, value in vars(budget).items()},
+            'budget': dict(vars(budget)),
         }
         found = self.cache.load('usefulness', depends)
         if found is None:
