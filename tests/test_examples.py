@@ -91,12 +91,13 @@ def mixed(request: pytest.FixtureRequest, workspace: Path) -> str:
 
 @pytest.mark.parametrize('name', GENERATORS)
 def test_a_generator_is_trained(name: str, workspace: Path) -> None:
-    """Both stages run, and write to the folder that is called like the file."""
+    """All stages run, and write to the folder that is called like the file."""
     assert main(['fit', '--config', small_copy(workspace, name)]) == 0
     written = workspace / 'runs' / name
     assert {'autoencoder', 'checkpoint'} <= {path.name for path in written.iterdir()}
+    assert (written / 'checkpoint' / 'filter' / 'filter.json').is_file()
     assert SpecDMPipeline.read_spec(written / 'checkpoint').name.replace(' ', '-').lower() in name
-    assert pictures(written) == {'val/reconstructed', 'val/sampled'}
+    assert pictures(written) == {'val/reconstructed', 'val/sampled', 'val/judged'}
 
 
 @pytest.mark.parametrize('command', [main, torchgeo.main.main], ids=['specdm', 'torchgeo'])

@@ -6,7 +6,8 @@ real pixels (FreeMask, Yang et al., NeurIPS 2023, section 3.2). A pair is
 - misaligned where the share of its pixels that are rejected is above that of 95 % of the held-out real pairs,
 - a copy where its image is one of a training patch (:mod:`torchgeo_specdm.alignment.copies`).
 
-Before it is judged, regions of its mask that are smaller than real ones are merged into their surroundings.
+The share is averaged over the classes in the mask: of OSCD's pixels one in fifty changed, and would hardly count
+otherwise. Before a pair is judged, regions of its mask that are smaller than real ones are merged into what is around.
 """
 
 import warnings
@@ -29,6 +30,8 @@ from torchgeo_specdm.spec import DatasetSpec
 
 FORMAT = 1
 _REAL_PAIRS_KEPT = 0.95
+# Below it, no held-out pair is among the rejected 5 %
+_FEW = 20
 _DESCRIPTION, _JUDGE, _COPIES = 'filter.json', 'judge', 'copies.safetensors'
 
 
@@ -39,7 +42,7 @@ class Verdicts:
     Attributes:
         mask: The masks without small regions, in their shape.
         rejected: Rejected pixels, ``(B, H, W)`` bool.
-        score: Share of the labelled pixels that are not rejected, ``(B,)``.
+        score: Share of the pixels of a class that are not rejected, averaged over the classes in the mask, ``(B,)``.
         misaligned: Pairs with too many rejected pixels, ``(B,)`` bool.
         copy: Pairs whose image is a copy of a training patch, ``(B,)`` bool.
         merged: Pixels of each pair whose class was changed to merge a small region, ``(B,)`` int64.
@@ -67,7 +70,7 @@ class PairFilter:
         judge: Trained on its train split.
         pixel_thresholds: Largest loss of a pixel of each class, ``(K,)`` [nat]; infinite for a class that no held-out
             pixel has, for which nothing is known.
-        sample_threshold: Largest share of rejected pixels of a pair.
+        sample_threshold: Largest share of rejected pixels of a pair, averaged over its classes.
         smallest_region: Regions of fewer pixels are merged [px].
         copies: The training patches; None where copies are not looked for.
     """
@@ -97,6 +100,12 @@ class PairFilter:
         thresholds = pixel_thresholds(judge, held_out, smallest, spec)
         lenient = cls(spec, judge, thresholds, 1.0, smallest)
         scores = torch.cat([lenient.judge_pairs(batch).score for batch in batches(held_out, spec)])
+        if len(scores) < _FEW:
+            warnings.warn(
+                f'the filter is calibrated on {len(scores)} held-out pairs of {spec.name} alone: it rejects only what is '
+                'worse than all of them, and only pixels of classes that they hold',
+                stacklevel=2,
+            )
         # 'higher', so that at most 5 % of the held-out pairs are above
         limit = torch.quantile(1 - scores.double(), _REAL_PAIRS_KEPT, interpolation='higher')
         return cls(spec, judge, thresholds, float(limit), smallest, _index(train, spec))
@@ -118,7 +127,7 @@ class PairFilter:
         labelled = ~loss.isnan()
         # A loss that is no number exceeds nothing
         rejected = loss > self.pixel_thresholds[flat.where(labelled, 0)]
-        score = 1 - rejected.sum((1, 2)) / labelled.sum((1, 2)).clamp_min(1)
+        score = 1 - _class_average(rejected, flat, self.spec.num_classes)
         return Verdicts(
             mask=merged,
             rejected=rejected,
@@ -209,6 +218,16 @@ def _read(folder: Path) -> dict[str, Any]:
             'torchgeo-specdm'
         )
     return values
+
+
+def _class_average(chosen: Tensor, mask: Tensor, num_classes: int) -> Tensor:
+    """Share of the chosen pixels, averaged over the classes in each mask ``(B, H, W)``; 0 where there is none."""
+    shares, present = [], []
+    for label in range(num_classes):
+        pixels = (mask == label).sum((1, 2))
+        shares.append((chosen & (mask == label)).sum((1, 2)) / pixels.clamp_min(1))
+        present.append(pixels > 0)
+    return torch.stack(shares).sum(0) / torch.stack(present).sum(0).clamp_min(1)
 
 
 def _index(train: Any, spec: DatasetSpec) -> TrainingIndex | None:

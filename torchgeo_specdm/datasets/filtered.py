@@ -28,7 +28,7 @@ class Verdict:
 
     Attributes:
         candidate: Its index in the unfiltered dataset.
-        score: Share of its pixels that the judge does not reject.
+        score: Share of the pixels of a class that the judge does not reject, averaged over the classes in the mask.
         misaligned: Too many of its pixels are rejected.
         copy: Its image is a copy of a training patch.
         merged: Pixels whose class was changed to merge small regions.
