@@ -13,7 +13,7 @@ from torchgeo.datamodules import NAIPChesapeakeDataModule
 from torchgeo.datamodules.utils import collate_fn_detection
 from torchgeo.main import main as torchgeo_main
 
-from tests.conftest import tiny_spec
+from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
 from tests.fake import FakeDataModule, FakePairs
 from torchgeo_specdm.datamodules import mixed as module
 from torchgeo_specdm.datamodules.mixed import MixedDataModule
@@ -149,6 +149,20 @@ def test_a_real_set_smaller_than_the_batch_still_trains(
     data = MixedDataModule(FakeDataModule(length=length, batch_size=5), checkpoint, ratio, steps=1)
     data.setup('fit')
     assert len(list(data.train_dataloader())) == len(data.train_dataloader()) == batches
+
+
+def test_only_what_the_filter_keeps(tmp_path: Path) -> None:
+    tiny_pipeline(tiny_spec('segmentation')).save_pretrained(tmp_path / 'checkpoint')
+    arguments: dict[str, Any] = {'sample_batch_size': 4, 'steps': 1, 'device': 'cpu', 'keep': 'aligned'}
+    with pytest.raises(SpecDMError, match='stage JudgeTask'):
+        MixedDataModule(FakeDataModule(), tmp_path / 'checkpoint', 1, **arguments)
+    folder = tmp_path / 'checkpoint' / 'filter'
+    strict_filter(tiny_spec('segmentation'), folder).save(folder)
+    data = MixedDataModule(FakeDataModule(), tmp_path / 'checkpoint', 1, **arguments)
+    data.setup('fit')
+    assert data.train_dataset is not None
+    assert len(list(data.train_dataset)) == 16
+    assert data.synthetic.filter_summary().served == 8
 
 
 def test_synthetic_only(checkpoint: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lightning tasks; they see batches, never datasets."""
+"""Lightning tasks; they see batches, and only the filter is calibrated on datasets."""
 
 from torchgeo_specdm.tasks.autoencoder import AutoencoderTask
 from torchgeo_specdm.tasks.judge import JudgeTask, train_judge
