@@ -33,7 +33,10 @@ from torchgeo_specdm.evaluation.data import RealData, draw
 from torchgeo_specdm.evaluation.measure import Measure, Section
 from torchgeo_specdm.spec import DatasetSpec
 
-_FILTERS = 32
+# On OSCD, half the filters, twice the steps and thrice TorchGeo's learning rate score more than its defaults, and vary
+# less from seed to seed, in the same time
+_FILTERS = 16
+_LEARNING_RATE = 3e-3
 # One pixel in fifty changes, say: unweighted, a short training learns that nothing ever does
 _CHANGE_WEIGHT = 10.0
 # Fewer scenes than this say nothing about other scenes: then samples are resampled
@@ -62,7 +65,7 @@ class Budget:
         ratio: Synthetic samples per real one, in the mix and alone; fewer where there are not as many.
     """
 
-    steps: int = 200
+    steps: int = 400
     batch_size: int = 16
     crop: int = 32
     runs: int = 2
@@ -162,7 +165,13 @@ def measure_usefulness(real: RealData, synthetic: Any, counts: Counts, budget: B
         for source, counted in sources.items()
     }
     samples = len(_samples(real, Source.SYNTHETIC, synthetic, budget))
-    settings = {**vars(budget), 'synthetic': samples, 'network': f'fcn, {_FILTERS} filters', 'resampled': unit}
+    settings = {
+        **vars(budget),
+        'synthetic': samples,
+        'network': f'fcn, {_FILTERS} filters',
+        'lr': _LEARNING_RATE,
+        'resampled': unit,
+    }
     main = next(iter(scores))
     details = {
         'classes': list(real.spec.classes),
@@ -186,8 +195,12 @@ def measure_usefulness(real: RealData, synthetic: Any, counts: Counts, budget: B
 def make_task(spec: DatasetSpec) -> LightningModule:
     """TorchGeo's task for a dataset, with a small network and fresh weights."""
     network: dict[str, Any] = {
-        'model': 'fcn', 'num_filters': _FILTERS, 'weights': None, 'in_channels': spec.num_bands
-    }  # fmt: skip
+        'model': 'fcn',
+        'num_filters': _FILTERS,
+        'weights': None,
+        'in_channels': spec.num_bands,
+        'lr': _LEARNING_RATE,
+    }
     if spec.task == 'change':
         task: LightningModule = compat.change_task()(**network, pos_weight=torch.tensor(_CHANGE_WEIGHT))
     else:
