@@ -50,7 +50,7 @@ class SpecDMPipeline:
     Args:
         spec: The dataset that the generator imitates.
         autoencoder: Decodes joint latents.
-        denoiser: Predicts the noise in normalised joint latents.
+        denoiser: Predicts what ``schedule`` says in normalised joint latents.
         latent_mean: Mean of each latent channel, ``(Z,)``.
         latent_std: Standard deviation of each latent channel, ``(Z,)``.
         schedule: The forward process of the training.
@@ -180,7 +180,6 @@ class SpecDMPipeline:
         folder = Path(folder)
         values = _read_description(folder)
         schedule = read_json(folder / 'scheduler' / 'scheduler_config.json')
-        schedule.pop('prediction_type', None)
         autoencoder = load_autoencoder(folder / 'autoencoder')
         denoiser = load_network(folder / 'denoiser', lambda config: UNet2DModel.from_config(config))
         try:

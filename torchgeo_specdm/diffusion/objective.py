@@ -1,4 +1,4 @@
-r"""The training objective (equation 4 of the paper): predict the noise that was added.
+r"""The training objective (equation 4 of the paper): predict the noise that was added, or the velocity.
 
 .. math:: L = \mathbb{E}_{z_0, \epsilon, t} \| \epsilon - \epsilon_\theta(z_t, t) \|
 """
@@ -14,7 +14,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
-def noise_prediction_loss(
+def denoising_loss(
     denoiser: Denoiser,
     z: Tensor,
     schedule: NoiseSchedule,
@@ -24,7 +24,7 @@ def noise_prediction_loss(
     """One draw of the objective.
 
     Args:
-        denoiser: Maps noisy latents ``(B, Z, h, w)`` and steps ``(B,)`` to the noise.
+        denoiser: Maps noisy latents ``(B, Z, h, w)`` and steps ``(B,)`` to what ``schedule`` says it predicts.
         z: Clean, normalised joint latents ``(B, Z, h, w)``.
         schedule: The forward process.
         distance: ``mse_loss`` or ``l1_loss``.
@@ -36,4 +36,4 @@ def noise_prediction_loss(
     device = z.device if generator is None else 'cpu'
     noise = torch.randn(z.shape, generator=generator, device=device).to(z)
     t = torch.randint(schedule.num_train_timesteps, (len(z),), generator=generator, device=device).to(z.device)
-    return distance(denoiser(schedule.add_noise(z, noise, t), t), noise)
+    return distance(denoiser(schedule.add_noise(z, noise, t), t), schedule.target(z, noise, t))

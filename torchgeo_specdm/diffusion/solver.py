@@ -68,7 +68,7 @@ def solve(
     """Draw normalised latents.
 
     Args:
-        denoiser: Maps noisy latents ``(B, Z, h, w)`` and steps ``(B,)`` to the noise in them.
+        denoiser: Maps noisy latents ``(B, Z, h, w)`` and steps ``(B,)`` to what ``schedule`` says it predicts.
         shape: ``(Z, h, w)``.
         generators: One CPU generator per sample; B of them.
         schedule: The forward process that the denoiser was trained on.

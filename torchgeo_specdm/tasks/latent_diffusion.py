@@ -12,7 +12,8 @@ from torch.nn.functional import l1_loss, mse_loss
 from torch.optim.swa_utils import AveragedModel
 
 from torchgeo_specdm.datamodules.generator import LatentDataModule
-from torchgeo_specdm.diffusion import NoiseSchedule, noise_prediction_loss
+from torchgeo_specdm.diffusion import NoiseSchedule, denoising_loss
+from torchgeo_specdm.diffusion.schedule import Prediction
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.models import joint_unet
 from torchgeo_specdm.pipeline import SpecDMPipeline, load_autoencoder
@@ -35,7 +36,8 @@ class LatentDiffusionTask(GeneratorTask):
         beta_start: First beta of the noise schedule.
         beta_end: Last beta of the noise schedule.
         beta_schedule: ``scaled_linear`` is what LDM calls linear.
-        distance: Between predicted and true noise: ``l1`` or ``l2``.
+        prediction: What the denoiser predicts: ``epsilon`` (the noise, as in the paper) or ``v_prediction``.
+        distance: Between prediction and truth: ``l1`` or ``l2``.
         lr: Peak learning rate.
         warmup_steps: Steps of linear warm-up.
         final_lr: Learning rate at the end, as a share of the peak; 1 keeps it constant.
@@ -56,6 +58,7 @@ class LatentDiffusionTask(GeneratorTask):
         beta_start: float = 0.0015,
         beta_end: float = 0.0155,
         beta_schedule: Literal['scaled_linear', 'linear'] = 'scaled_linear',
+        prediction: Prediction = 'epsilon',
         distance: Literal['l1', 'l2'] = 'l2',
         lr: float = 2e-4,
         warmup_steps: int = 500,
@@ -66,7 +69,9 @@ class LatentDiffusionTask(GeneratorTask):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.schedule = NoiseSchedule(beta_start=beta_start, beta_end=beta_end, beta_schedule=beta_schedule)
+        self.schedule = NoiseSchedule(
+            beta_start=beta_start, beta_end=beta_end, beta_schedule=beta_schedule, prediction_type=prediction
+        )
 
     def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
         """Cached latents of ``datamodule``'s train samples."""
@@ -138,7 +143,7 @@ class LatentDiffusionTask(GeneratorTask):
             self.log_pairs(batch, self.pipeline().sample(range(count)), 'sampled')
 
     def _loss(self, denoiser: Any, z: Tensor, generator: torch.Generator | None) -> Tensor:
-        return noise_prediction_loss(
+        return denoising_loss(
             lambda z, t: denoiser(z, t).sample, z, self.schedule, _DISTANCES[self.hparams['distance']], generator
         )
 
