@@ -2,7 +2,7 @@
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,15 +35,35 @@ class RecentBlocks:
         """Number of blocks in memory."""
         return len(self._blocks)
 
-    def read(self, number: int, generate: Callable[[int], Block], samples: int) -> Block:
-        """Block ``number``, from memory if it is there.
+    def samples(self, positions: Sequence[int], size: int, generate: Callable[[int], Block]) -> list[dict[str, Tensor]]:
+        """Image (float32) and mask (int64) of each position, from blocks of ``size``; each block is read once.
 
         Args:
-            number: Which block.
-            generate: Makes it where it is not.
-            samples: How many of its samples are wanted.
+            positions: Numbers of samples.
+            size: Samples in a block.
+            generate: Makes a block.
         """
-        self._served += samples
+        by_block: dict[int, list[int]] = {}
+        for slot, position in enumerate(positions):
+            by_block.setdefault(position // size, []).append(slot)
+        samples: list[dict[str, Tensor]] = [{}] * len(positions)
+        for number, slots in by_block.items():
+            block = self._read(number, generate)
+            for slot in slots:
+                row = positions[slot] % size
+                # Copies: a transform that works in place must not reach the block
+                samples[slot] = {
+                    'image': block['image'][row].to(torch.float32, copy=True),
+                    'mask': block['mask'][row].to(torch.int64, copy=True),
+                }
+        self._served += len(positions)
+        return samples
+
+    def find(self, position: int, size: int, generate: Callable[[int], Block]) -> tuple[Block, int]:
+        """The block of a sample, and its row there; arguments as for :meth:`samples`."""
+        return self._read(position // size, generate), position % size
+
+    def _read(self, number: int, generate: Callable[[int], Block]) -> Block:
         if number in self._blocks:
             self._blocks.move_to_end(number)
             return self._blocks[number]
@@ -67,5 +87,5 @@ class RecentBlocks:
             warnings.warn(
                 f'{len(self._blocks)} blocks fit in memory, and blocks are generated again and again: read the '
                 'dataset in order (a MixedDataset is shuffled already), or make batch_size smaller',
-                stacklevel=6,
+                stacklevel=9,
             )

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from matplotlib.figure import Figure
@@ -26,6 +26,7 @@ from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.spec import DatasetSpec
 
+_T = TypeVar('_T')
 _BATCH_SIZE = {'cpu': 8, 'cuda': 64}
 
 
@@ -156,13 +157,7 @@ class SpecDMSynthetic(NonGeoDataset):
             SpecDMError: The device cannot be used, or has too little memory.
         """
         positions = [self._position(index) for index in indices]
-        try:
-            return self._read(positions)
-        except torch.cuda.OutOfMemoryError as error:
-            self._halve(error)
-        # Outside the handler: the traceback would keep the tensors of the failed batch alive
-        torch.cuda.empty_cache()
-        return self.__getitems__(indices)
+        return self._guarded(lambda: self._read(positions))
 
     @property
     def block_size(self) -> int:
@@ -178,8 +173,8 @@ class SpecDMSynthetic(NonGeoDataset):
         """
         if self.filter is None:
             raise SpecDMError("there are no verdicts without a filter: make the dataset with keep='aligned'")
-        position, size = self._position(index), self.block_size
-        return verdict(self._blocks.read(position // size, self._generate, 1), position % size)
+        position = self._position(index)
+        return self._guarded(lambda: verdict(*self._blocks.find(position, self._load(), self._generate)))
 
     def filter_summary(self, index: int | None = None) -> FilterSummary:
         """Counts of the filter over all blocks that this process has generated so far, each counted once.
@@ -218,22 +213,9 @@ class SpecDMSynthetic(NonGeoDataset):
 
     def _read(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         size = self._load()
-        by_block: dict[int, list[int]] = {}
-        for slot, position in enumerate(positions):
-            by_block.setdefault(position // size, []).append(slot)
-        samples: list[dict[str, Any]] = [{}] * len(positions)
-        for number, slots in by_block.items():
-            block = self._blocks.read(number, self._generate, len(slots))
-            for slot in slots:
-                row = positions[slot] % size
-                # Copies: a transform that works in place must not reach the block
-                sample: dict[str, Any] = {
-                    'image': block['image'][row].to(torch.float32, copy=True),
-                    'mask': block['mask'][row].to(torch.int64, copy=True),
-                }
-                sample = self.transforms(sample) if self.transforms else sample
-                samples[slot] = sample | {'synthetic': torch.tensor(True)}
-        return samples
+        samples = self._blocks.samples(positions, size, self._generate)
+        samples = samples if self.transforms is None else [self.transforms(sample) for sample in samples]
+        return [sample | {'synthetic': torch.tensor(True)} for sample in samples]
 
     def _generate(self, number: int) -> Block:
         """Compute block ``number``; a function of the settings alone."""
@@ -271,6 +253,16 @@ class SpecDMSynthetic(NonGeoDataset):
             self._pipeline = SpecDMPipeline.from_pretrained(self.checkpoint, device)
         return self.batch_size or _BATCH_SIZE.get(self._pipeline.device.type, _BATCH_SIZE['cpu'])
 
+    def _guarded(self, work: Callable[[], _T]) -> _T:
+        """The result of ``work``, once again with half the batch size where the GPU has too little memory."""
+        try:
+            return work()
+        except torch.cuda.OutOfMemoryError as error:
+            self._halve(error)
+        # Outside the handler: the traceback would keep the tensors of the failed batch alive
+        torch.cuda.empty_cache()
+        return self._guarded(work)
+
     def _halve(self, error: torch.cuda.OutOfMemoryError) -> None:
         size = self._load()
         if self._halved or size == 1:
@@ -285,5 +277,5 @@ class SpecDMSynthetic(NonGeoDataset):
         warnings.warn(
             f'the GPU has too little free memory to generate {size} samples at once; from here on the samples are '
             f'those of batch_size={self.batch_size}',
-            stacklevel=4,
+            stacklevel=5,
         )
