@@ -16,16 +16,30 @@ import matplotlib.pyplot as plt
 import torch
 from scipy.stats import mannwhitneyu, spearmanr
 from torch import Tensor
+from torch.utils.data import Subset
 from torchgeo.datamodules import NonGeoDataModule
 
 from torchgeo_specdm.alignment.judge import Judge
 from torchgeo_specdm.comparison import Counts, count_pixels, iou
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule, OSCDPatchesDataModule
-from torchgeo_specdm.evaluation.alignment import BoundaryObserver, judge_rows, measure_alignment, sample_scores
+from torchgeo_specdm.evaluation.alignment import (
+    BoundaryObserver,
+    JudgeObserver,
+    judge_rows,
+    measure_alignment,
+    sample_scores,
+)
 from torchgeo_specdm.evaluation.data import draw
-from torchgeo_specdm.evaluation.faults import flip_regions, shift_masks, swap_masks
-from torchgeo_specdm.evaluation.measure import Interval
-from torchgeo_specdm.evaluation.observation import Rows, Sides
+from torchgeo_specdm.evaluation.faults import (
+    band_swapped,
+    blurred,
+    flip_regions,
+    repeated,
+    shift_masks,
+    swap_masks,
+)
+from torchgeo_specdm.evaluation.measure import Interval, Measure
+from torchgeo_specdm.evaluation.observation import Rows, Sides, observe
 from torchgeo_specdm.spec import DatasetSpec
 from torchgeo_specdm.tasks.judge import train_judge
 
@@ -46,7 +60,10 @@ class Pairs(NamedTuple):
     masks: Tensor
     places: Tensor
     log_probabilities: Tensor
+    judge: JudgeObserver
     boundary: BoundaryObserver
+    train: Any
+    held_out: Any
 
     def rows(self, masks: Tensor) -> dict[str, Rows]:
         """What the observers see with other masks."""
@@ -87,7 +104,8 @@ def load_pairs(module: NonGeoDataModule, folder: Path, steps: int, most: int) ->
     places = torch.tensor([test.windows[index][0] for index in chosen])
     boundary = BoundaryObserver.calibrate((train[index] for index in draw(train, most)), test.spec)
     said = torch.cat([judge.log_probabilities(batch) for batch in images.split(64)])
-    return Pairs(test.spec, images, masks, places, said, boundary)
+    held_out = Subset(test, chosen)
+    return Pairs(test.spec, images, masks, places, said, JudgeObserver(judge), boundary, train, held_out)
 
 
 def faults(pairs: Pairs) -> Iterator[tuple[str, int, Tensor]]:
@@ -156,15 +174,40 @@ def between_cities(pairs: Pairs) -> dict[str, Tensor]:
     return {short: torch.tensor(values) for short, values in found.items()}
 
 
-def report(title: str, rows: list[Row], cities: dict[str, Tensor]) -> None:
+def degenerate(pairs: Pairs) -> dict[str, list[Measure]]:
+    """The scores of generators whose pairs are aligned, but no good for other reasons."""
+    generators = {
+        'train pairs': Subset(pairs.train, draw(pairs.train, len(pairs.masks))),
+        'one train pair, repeated': repeated(pairs.train, len(pairs.masks), _with_edges(pairs.train)),
+        'blurred, sigma 1 px': blurred(pairs.held_out, 1.0),
+        'blurred, sigma 2 px': blurred(pairs.held_out, 2.0),
+        'bands in a wrong order': band_swapped(pairs.held_out),
+    }
+    truth, found = pairs.rows(pairs.masks), {}
+    for name, generator in generators.items():
+        rows = observe(generator, range(len(pairs.masks)), [pairs.judge, pairs.boundary], batch_size=64, text=name)
+        section = measure_alignment(Sides(pairs.spec, {}, truth, rows, torch.zeros(0)))
+        found[name] = [m for m in section.measures if m.name in SCORES]
+    return found
+
+
+def _with_edges(dataset: Any) -> int:
+    """The first sample whose mask holds much of two classes."""
+    return next(i for i in range(len(dataset)) if dataset[i]['mask'].bool().double().mean().sub(0.5).abs() < 0.3)
+
+
+def report(title: str, rows: list[Row], others: dict[str, list[Measure]], cities: dict[str, Tensor]) -> None:
     """Print the tables."""
     names = list(SCORES.values())
     print(f'\n{title}\n\n| fault | size | exact IoU | {" | ".join(names)} | loss [nat] | flags | found |')
     print('|---' * (6 + len(names)) + '|')
     for row in rows:
-        scores = ' | '.join(f'{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]' for value in row.scores.values())
+        scores = ' | '.join(_text(value) for value in row.scores.values())
         text = f'{row.loss.value:.2f} | {row.flags} | {row.found:.2f}'.replace('nan', '')
         print(f'| {row.fault} | {row.level} | {row.exact:.2f} | {scores} | {text} |')
+    print(f'\n| generator | {" | ".join(names)} |\n|---|{"---|" * len(names)}')
+    for generator, measures in others.items():
+        print(f'| {generator} | {" | ".join(_text(m.value) + (" flagged" if m.flag else "") for m in measures)} |')
     grid = [row for row in rows if row.level]
     exact = [row.exact for row in grid]
     measured = {name: [row.scores[name].value for row in grid] for name in names}
@@ -175,6 +218,10 @@ def report(title: str, rows: list[Row], cities: dict[str, Tensor]) -> None:
         print(f'One city against the others, {name}: {spread.min():.2f} to {spread.max():.2f}')
 
 
+def _text(value: Interval) -> str:
+    return f'{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]'
+
+
 def draw_figure(results: dict[str, list[Row]]) -> plt.Figure:
     """A row per dataset, a column per fault."""
     figure, axes = plt.subplots(len(results), len(LEVELS), figsize=(9, 2.8 * len(results)), sharey=True, squeeze=False)
@@ -182,12 +229,13 @@ def draw_figure(results: dict[str, list[Row]]) -> plt.Figure:
         for axis, fault in zip(line, LEVELS, strict=True):
             shown = [row for row in rows if row.fault == fault]
             x = range(len(shown))
-            for name, color in zip(SCORES.values(), ('#2b6cb0', '#dd6b20'), strict=True):
-                values = [row.scores[name] for row in shown]
+            curves = {name: [row.scores[name] for row in shown] for name in SCORES.values()}
+            # The right pairs' loss over that of the faulty ones, so that it falls, too
+            right = shown[0].loss.value
+            curves['judge, loss (right / faulty)'] = [Interval(*(right / limit for limit in row.loss)) for row in shown]
+            for (name, values), color in zip(curves.items(), ('#2b6cb0', '#dd6b20', '#2f855a'), strict=True):
                 axis.plot(x, [v.value for v in values], color=color, marker='o', markersize=3, label=name)
                 axis.fill_between(x, [v.low for v in values], [v.high for v in values], color=color, alpha=0.2, lw=0)
-            loss = [shown[0].loss.value / row.loss.value for row in shown]
-            axis.plot(x, loss, color='#2f855a', marker='o', markersize=3, label='judge, loss (real / faulty)')
             axis.plot(x, [row.exact for row in shown], color='gray', linestyle='--', label='exact IoU')
             axis.set_xticks(x, [str(row.level) for row in shown])
             axis.set_title(f'{title}: {fault}', fontsize=9)
@@ -214,7 +262,7 @@ def main() -> None:
         module = kind(args.root, patch_size=PATCH, overlap=0.0, batch_size=16)
         pairs = load_pairs(module, args.judges / title.replace(' ', '-'), args.steps, args.n)
         results[title] = measure(pairs)
-        report(f'{title}, {len(pairs.masks)} patches', results[title], between_cities(pairs))
+        report(f'{title}, {len(pairs.masks)} patches', results[title], degenerate(pairs), between_cities(pairs))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     draw_figure(results).savefig(args.out, dpi=110)
 
