@@ -26,7 +26,7 @@ class Compared(NamedTuple):
     def exceeds(self, factor: float, least: float = 0.0) -> bool:
         """Whether the figure is larger than ``factor`` times that of real samples, and than ``least``."""
         limits = [factor * real.high for real in self._real]
-        return bool(limits) and self.synthetic.low > max(*limits, least)
+        return bool(limits) and self.synthetic.low > max([*limits, least])
 
     def falls_short(self, factor: float) -> bool:
         """Whether the figure is smaller than ``factor`` times that of real samples."""
@@ -36,13 +36,14 @@ class Compared(NamedTuple):
     def off_by(self, factor: float) -> bool:
         """Whether a ratio is ``factor`` times as far from 1 as that of real samples, in either direction."""
         spread = [max(real.high, 1 / max(real.low, 1e-9)) for real in self._real]
-        limit = factor * max(1.0, *spread)
+        limit = factor * max([1.0, *spread])
         return bool(spread) and (self.synthetic.low > limit or self.synthetic.high < 1 / limit)
 
     def measure(
         self, name: str, *, unit: str = '', samples: int = 0, settings: Mapping[str, Any] | None = None, flag: str = ''
     ) -> Measure:
         """The figure as a row of a section; the arguments are those of :class:`Measure`."""
+        held_out = {} if math.isnan(self.held_out.value) else {'held-out real': self.held_out.value}
         return Measure(
             name=name,
             value=self.synthetic,
@@ -50,7 +51,7 @@ class Compared(NamedTuple):
             reference_name='real train halves',
             unit=unit,
             samples=samples,
-            settings={**(settings or {}), 'held-out real': self.held_out.value},
+            settings={**(settings or {}), **held_out},
             flag=flag,
         )
 

@@ -1,6 +1,7 @@
 """Are the spectra those of the real classes: class means, order and correlation of bands, histograms, fine detail?"""
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -178,8 +179,11 @@ def _distributions(pairs: Sequence[SpectralPair], spec: DatasetSpec) -> list[Mea
 
 
 def physical_unit(spec: DatasetSpec) -> str:
-    """The unit of a pixel value divided by the spec's scale."""
-    return spec.unit if spec.scale == 1 else f'{spec.scale:,.0f} x {spec.unit or "pixel value"}'
+    """The unit of a pixel value divided by the spec's scale: what the unit declares as "(quantity x scale)", if so."""
+    if spec.scale == 1:
+        return spec.unit
+    declared = re.search(rf'\(([^()]+) x {spec.scale:.0f}\)', spec.unit)
+    return declared[1] if declared else f'{spec.scale:g} x {spec.unit or "pixel value"}'
 
 
 def _sharpness(pairs: Sequence[SpectralPair]) -> Measure:
