@@ -117,16 +117,21 @@ class Masks:
 
 
 def test_the_smallest_region_follows_the_data() -> None:
-    """One pixel in 1024 lies in a region of one pixel: those may go, regions of eight may not."""
-    plain, dotted = torch.zeros(2, 16, 16, dtype=torch.long)
-    dotted[3, 3] = 1
-    striped = plain.clone()
-    striped[0, :8] = 2
-    assert smallest_region(Masks([plain, plain, striped, dotted]), SPEC) == 8
-    assert smallest_region(Masks([dotted]), dataclasses.replace(SPEC)) == 255
+    """Of a class, one pixel in 385 may lie in a dot that goes, but not one in nine."""
+    plain = torch.zeros(16, 16, dtype=torch.long)
+    full = torch.full_like(plain, 2)
+    dotted, striped = full.clone(), plain.clone()
+    dotted[:, 8:] = 0
+    dotted[3, 12] = 2
+    striped[0, :8] = 1
+    assert smallest_region(Masks([plain, striped]), SPEC) == 8
+    assert smallest_region(Masks([plain, striped, dotted, full]), SPEC) == 8
+    striped[5, 5] = 1
+    assert smallest_region(Masks([plain, striped, dotted, full]), SPEC) == 1
+    assert smallest_region(Masks([dotted, full]), SPEC) == 127
     checkered = torch.arange(16)[:, None].add(torch.arange(16)) % 2
     assert smallest_region(Masks([checkered]), SPEC) == 1
-    assert smallest_region(Masks([torch.full((16, 16), 255), dotted]), SPEC) == 255
+    assert smallest_region(Masks([torch.full((16, 16), 255), plain]), SPEC) == 256
 
 
 def test_small_regions_are_merged_before_the_pair_is_judged(pair_filter: PairFilter) -> None:
