@@ -102,8 +102,8 @@ class PairFilter:
         scores = torch.cat([lenient.judge_pairs(batch).score for batch in batches(held_out, spec)])
         if len(scores) < _FEW:
             warnings.warn(
-                f'the filter is calibrated on only {len(scores)} held-out pairs of {spec.name}: it rejects what is worse '
-                'than all of them, and pixels of no class that they lack',
+                f'the filter is calibrated on only {len(scores)} held-out pairs of {spec.name}: it rejects what is '
+                'worse than all of them, and pixels of no class that they lack',
                 stacklevel=2,
             )
         # 'higher', so that at most 5 % of the held-out pairs are above
