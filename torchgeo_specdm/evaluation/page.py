@@ -106,7 +106,8 @@ def _card(question: Question, generators: Sequence[Generator], titles: Sequence[
         if measure := found.evidence:
             real = f'; {measure.reference_name}: {interval_text(measure.reference)}' if measure.reference else ''
             parts.append(paragraph(f'{title(measure)}: {interval_text(measure.value)}{real}.', 'soft'))
-        parts.append(bullets(found.flags))
+        more = len(found.flags) - _FLAGS_SHOWN
+        parts.append(bullets([*found.flags[:_FLAGS_SHOWN], *([f'{more} more, in the sections below'] * (more > 0))]))
     links = Fragment(', '.join(link(name, name) for name in question.sections if name in titles))
     return [*parts, paragraph(joined('See', links), 'soft')] if links else parts
 
