@@ -36,6 +36,8 @@ FIGURES = {
     'closest': 'Copying',
     'worst-aligned': 'Alignment',
 }
+# In an answer; the sections show all
+_FLAGS_SHOWN = 4
 _MARKS: dict[State, tuple[str, str]] = {
     'fine': ('no flag', 'good'),
     'flagged': ('! flagged', 'bad'),
