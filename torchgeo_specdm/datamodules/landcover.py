@@ -17,7 +17,7 @@ class OSCDLandCoverDataModule(NonGeoDataModule):
     """Train patches of :class:`~torchgeo_specdm.datasets.OSCDLandCover` overlap; val and test patches do not.
 
     Patches, test cities and normalisation are those of :class:`~torchgeo_specdm.datamodules.OSCDPatchesDataModule`,
-    each date a sample. Abu Dhabi, which has most of the bright surface, stays in train; the val cities have every class.
+    each date a sample. Abu Dhabi, with most of the bright surface, stays in train; the val cities have every class.
 
     Args:
         root: As for :class:`~torchgeo_specdm.datasets.OSCDLandCover`, like all arguments without a note.
