@@ -51,7 +51,7 @@ def smallest_region(train: Any, spec: DatasetSpec) -> int:
     if not found:
         raise SpecDMError(f'no train pixel of {spec.name} has a label')
     sizes, classes = torch.cat([regions.sizes for regions in found]), torch.cat([regions.classes for regions in found])
-    return min(_largest_cut(sizes[classes == label]) for label in classes.unique())
+    return min(_largest_cut(sizes[classes == label]) for label in set(classes.tolist()))
 
 
 def pixel_thresholds(judge: Judge, held_out: Any, smallest: int, spec: DatasetSpec) -> Tensor:
