@@ -126,17 +126,21 @@ def mean_iou(masks: Tensor, truth: Tensor, spec: DatasetSpec) -> float:
     return float(found[1] if spec.task == 'change' else found.nanmean())
 
 
-def find(scores: Tensor, wrong: Tensor) -> float:
-    """Probability that a sample with a wrong mask has a lower score than one without."""
-    if wrong.all() or not wrong.any():
+def find(scores: Tensor, right: Tensor, wrong: Tensor) -> float:
+    """Probability that a wrong mask has a lower score than a right one, of the same patches.
+
+    Other patches would not do: those that a fault leaves alone are of another kind, most of them without any change.
+    """
+    if not wrong.any():
         return float('nan')
-    bad, good = scores[wrong].numpy(), scores[~wrong].numpy()
-    return float(mannwhitneyu(good, bad).statistic / len(bad) / len(good))
+    count = int(wrong.sum())
+    return float(mannwhitneyu(right[wrong].numpy(), scores[wrong].numpy()).statistic / count**2)
 
 
 def measure(pairs: Pairs) -> list[Row]:
     """All faults of all sizes."""
     truth, found = pairs.rows(pairs.masks), []
+    right = sample_scores(truth['judge'], truth['judge'])
     for fault, level, masks in faults(pairs):
         rows = pairs.rows(masks)
         section = measure_alignment(Sides(pairs.spec, {}, truth, rows, torch.zeros(0)))
@@ -151,7 +155,7 @@ def measure(pairs: Pairs) -> list[Row]:
                 {short: by_name[name].value for name, short in SCORES.items()},
                 by_name['class-balanced loss of the judge'].value,
                 len(section.flags),
-                find(sample_scores(rows['judge'], truth['judge']), wrong),
+                find(sample_scores(rows['judge'], truth['judge']), right, wrong),
             )
         )
     return found
@@ -172,6 +176,14 @@ def between_cities(pairs: Pairs) -> dict[str, Tensor]:
             if m.name in SCORES:
                 found[SCORES[m.name]].append(m.value.value)
     return {short: torch.tensor(values) for short, values in found.items()}
+
+
+def report_right(pairs: Pairs) -> None:
+    """Print what right pairs reach, the unit of all other figures."""
+    rows = pairs.rows(pairs.masks)
+    for m in measure_alignment(Sides(pairs.spec, {}, rows, rows, torch.zeros(0))).measures:
+        if m.reference is not None:
+            print(f'Right pairs, {m.name}: {m.reference} {m.unit}')
 
 
 def degenerate(pairs: Pairs) -> dict[str, list[Measure]]:
@@ -263,6 +275,7 @@ def main() -> None:
         pairs = load_pairs(module, args.judges / title.replace(' ', '-'), args.steps, args.n)
         results[title] = measure(pairs)
         report(f'{title}, {len(pairs.masks)} patches', results[title], degenerate(pairs), between_cities(pairs))
+        report_right(pairs)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     draw_figure(results).savefig(args.out, dpi=110)
 
