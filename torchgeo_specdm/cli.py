@@ -6,6 +6,7 @@ neither torch nor TorchGeo.
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 2 after an error that the user can mend, which is printed as one line; 130 when interrupted.
         Anything else that goes wrong is a bug and is raised.
     """
+    # Of a library that TorchGeo imports; nothing that a user could mend
+    warnings.filterwarnings('ignore', message='.torch.jit.script. is deprecated', category=FutureWarning)
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     lightning = args.command in ('fit', 'validate', 'test')

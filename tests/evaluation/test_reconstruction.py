@@ -81,7 +81,7 @@ def test_lost_masks_are_flagged() -> None:
     image, mask = world(6, 0)
     section = measure_reconstruction(observer().observe(image, mask), world_spec())
     assert len(section.flags) == 1
-    assert 'Masks come back' in section.flags[0]
+    assert 'masks come back' in section.flags[0]
 
 
 def test_settings_tell_weights_apart() -> None:

@@ -35,3 +35,11 @@ def test_a_flag_of_any_section_of_the_question_counts_and_no_other() -> None:
 def test_help_is_claimed_only_if_the_gain_excludes_zero() -> None:
     for interval, word in ((Interval(0.02, 0.01, 0.03), 'yes'), (Interval(0.02, -0.01, 0.03), 'no effect')):
         assert word in answer(HELP, [Section('Usefulness', '', [Measure('gain', interval)])]).text
+
+
+def test_flags_elsewhere_do_not_hide_that_nothing_was_measured() -> None:
+    question = next(q for q in QUESTIONS if q.sections[0] == 'Usefulness')
+    flagged = Measure('spectral angle', Interval(0.2, 0.1, 0.3), flag='Spectra are off.')
+    found = answer(question, [Section('Spectra', '', [flagged])])
+    assert found.state == 'flagged'
+    assert 'usefulness was not measured' in found.text

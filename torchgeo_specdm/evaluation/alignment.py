@@ -193,7 +193,12 @@ class _Score:
         if drawn[0].isnan():
             flag = 'There is nothing to measure: the masks hold no class in common with real ones, or no edge.'
         elif reached[0] < _USEFUL:
-            flag = f'Real pairs themselves reach only {float(reached[0]):.2f} here: it says nothing of synthetic ones.'
+            # A ratio to next to nothing could be anything
+            value = Interval(torch.nan, torch.nan, torch.nan)
+            flag = (
+                f'Real pairs themselves reach only {float(reached[0]):.2f} in "{self.name}", above chance: it says '
+                'nothing of synthetic ones.'
+            )
         elif value.high >= _ENOUGH:
             flag = ''
         return Measure(name, value, samples=self.samples, settings=self.settings, flag=flag)

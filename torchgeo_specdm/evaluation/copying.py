@@ -149,8 +149,9 @@ def _measures(space: str, made: Tensor, held: Tensor) -> list[Measure]:
     near = ''
     if not flag and typical.high < _NEAR * new.low:
         near = (
-            f'the nearest training patch ({space}) is {typical.value:.2f} times as far from a typical synthetic sample '
-            f'as other ground is, from a new real one {new.value:.2f} times: the generator repeats much of what it saw'
+            f'In {space}, a typical synthetic sample is {typical.value:.2f} times as far from its nearest training '
+            f'patch as from other ground, a new real one {new.value:.2f} times: the generator repeats much of what it '
+            'saw.'
         )
     figures = (
         (f'share of copies, {space}', synthetic, real, settings | {'below': '1/3'}, flag),

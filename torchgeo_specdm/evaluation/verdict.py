@@ -73,6 +73,9 @@ def answer(question: Question, sections: Sequence[Section]) -> Answer:
     first = found.get(question.sections[0], ())
     evidence = first[0] if first else None
     count = f'{len(measures)} measure{"" if len(measures) == 1 else "s"}'
+    if flags and evidence is None:
+        text = f'Not known: {question.sections[0].lower()} was not measured; of {count}, {len(flags)} flagged.'
+        return Answer('flagged', text, None, flags)
     if flags:
         return Answer('flagged', f'{question.flagged} ({len(flags)} of {count} flagged).', evidence, flags)
     if evidence is None:
