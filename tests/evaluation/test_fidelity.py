@@ -71,7 +71,7 @@ def test_new_real_samples_are_not_flagged() -> None:
 
 
 def test_a_figure_says_what_it_is_of() -> None:
-    found = by_name(measured(world(50, 3)))['Fréchet distance of images of date 1, tiny']
+    found = by_name(measured(world(50, 3)))['Fréchet distance of images, tiny']
     assert found.samples == 50
     assert found.reference_name == 'real train halves'
     assert found.settings.items() >= {'extractor': 'tiny', 'dimensions': 8, 'stream': 'date1'}.items()
@@ -85,7 +85,7 @@ def test_value_and_floor_are_of_equally_many_samples() -> None:
     section = measure_fidelity(found)
     assert {measure.samples for measure in section.measures} == {60}
     train = found.train[observer.name]['date1']
-    floor = by_name(section)['Fréchet distance of images of date 1, tiny'].reference
+    floor = by_name(section)['Fréchet distance of images, tiny'].reference
     assert floor is not None
     assert floor.value == pytest.approx(frechet_distance(train[::2], train[1::2]))
 
@@ -94,7 +94,7 @@ def test_blur_is_far() -> None:
     image, mask = world(60, 3)
     blurred = gaussian_blur2d(image.flatten(0, 1), (7, 7), (1.0, 1.0)).view_as(image)
     found = flagged(measured((blurred, mask)))
-    assert {'Fréchet distance of images of date 1, tiny', 'kernel distance (KID) of images of date 1, tiny'} <= found
+    assert {'Fréchet distance of images, tiny', 'kernel distance (KID) of images, tiny'} <= found
     assert not any('masks' in name for name in found)
 
 
@@ -110,7 +110,7 @@ def test_distances_grow_with_blur() -> None:
 def test_one_repeated_sample_has_no_variety() -> None:
     image, mask = world(1, 3)
     section = measured((image.expand(60, -1, -1, -1, -1), mask.expand(60, -1, -1)))
-    assert {f'{name} of {what}, tiny' for name in ('recall', 'coverage') for what in ('images of date 1', 'masks')} <= (
+    assert {f'{name} of {what}, tiny' for name in ('recall', 'coverage') for what in ('images', 'masks')} <= (
         flagged(section)
     )
     assert by_name(section)['recall of masks, tiny'].value == (0, 0, 0)
@@ -154,3 +154,9 @@ def test_many_features_take_seconds() -> None:
     assert len(measure_fidelity(found).measures) == 6
     # With all 200 resamples, 500 samples and three streams, too, it stays below a minute
     assert time.process_time() - start < 5
+
+
+def test_dates_are_named_where_there_are_two_and_few_samples_are_called_few() -> None:
+    section = measured(world(60, 3, 'change'), 'change')
+    assert {'recall of images of date 1, tiny', 'recall of images of date 2, tiny'} <= set(by_name(section))
+    assert 'generate more' in section.notes[0]

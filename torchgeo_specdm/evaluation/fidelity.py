@@ -22,6 +22,8 @@ _PREFIX = 'features/'
 _NEIGHBOURS = 5
 # Fewer samples have no distribution to speak of; more than the most change little and take long
 _FEWEST, _MOST = 20, 2000
+# Below this many, intervals are wide and flags come and go with the draw
+_FEW = 100
 # Samples of a subset that intervals are drawn from: smaller ones are faster, and make intervals wider, not narrower
 _SUBSET = 150
 # What is flagged: how many times a distance, and what part of a share, that real samples reach
@@ -101,8 +103,9 @@ def measure_fidelity(sides: Sides) -> Section:
             }
             for key in _NAMES:
                 figure = Compared(*(figures[key] for figures in found))
-                measures.append(_measure(key, figure, count, settings))
+                measures.append(_measure(key, figure, count, settings, sides.spec.num_dates))
     notes = [
+        *([f'With only {count} samples a side, these figures say little: generate more.'] * (count < _FEW)),
         f'{count} synthetic samples are compared with {count} real ones, half of the train samples; the reference '
         f'compares {count} of the other half, which are of different ground.',
         'A Fréchet distance depends on the extractor and on the number of samples: read it beside its reference only.',
@@ -144,9 +147,10 @@ def _figures(products: Products, *distances: Tensor) -> dict[str, float]:
     return {'frechet': products.frechet_distance(), 'kernel': products.kernel_distance(), **shares._asdict()}
 
 
-def _measure(key: str, found: Compared, samples: int, settings: dict[str, Any]) -> Measure:
+def _measure(key: str, found: Compared, samples: int, settings: dict[str, Any], dates: int) -> Measure:
     stream, extractor = settings['stream'], settings['extractor']
-    what = 'masks' if stream == 'mask' else f'images of date {stream.removeprefix("date")}'
+    images = 'images' if dates == 1 else f'images of date {stream.removeprefix("date")}'
+    what = 'masks' if stream == 'mask' else images
     wrong = found.exceeds(_FAR[key]) if key in _FAR else found.falls_short(_LOW)
     flag = (
         f'The {_NAMES[key]} of {what} is {found.synthetic.value:.3g} in the features {extractor}, where real samples '
