@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchgeo_specdm.functional import spectral_angle
+from torchgeo_specdm.functional.spectra import ClassSums
 from torchgeo_specdm.spec import DatasetSpec, one_hot
 
 # Told apart by colour (also by those who see red and green alike), by line and by hatching
@@ -68,12 +69,16 @@ class ClassStatistics:
     @property
     def mean(self) -> Tensor:
         """Mean spectra ``(T, K, C)`` in the spec's unit; NaN for a class that did not occur."""
-        return self._sum / self.pixels.view(-1, 1)
+        return self._sums.mean
 
     @property
     def std(self) -> Tensor:
         """Standard deviation ``(T, K, C)`` of the spectra; NaN for a class that did not occur."""
-        return (self._squares / self.pixels.view(-1, 1) - self.mean.square()).clamp_min(0).sqrt()
+        return self._sums.std
+
+    @property
+    def _sums(self) -> ClassSums:
+        return ClassSums(self.pixels, self._sum, self._squares)
 
 
 def spectral_angles(first: ClassStatistics, second: ClassStatistics) -> Tensor:

@@ -23,6 +23,7 @@ from torchgeo_specdm.datasets import MixedDataset, SpecDMSynthetic
 from torchgeo_specdm.demo_cases import CASES, Case
 from torchgeo_specdm.demo_page import MIXED, REAL, Result, metrics, page
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.evaluation.data import draw, spread
 from torchgeo_specdm.evaluation.provenance import provenance
 from torchgeo_specdm.report import write_metrics, write_report
 from torchgeo_specdm.spec import DatasetSpec
@@ -57,7 +58,8 @@ def run_case(case: Case, out: Path) -> Result:
 
     case.data.setup('fit')
     case.data.setup('test')
-    real, test = _draw(case.data.train_dataset, budget.real), _draw(case.data.test_dataset, budget.test)
+    splits = (case.data.train_dataset, budget.real), (case.data.test_dataset, budget.test)
+    real, test = (Subset(dataset, draw(dataset, count)) for dataset, count in splits)
     synthetic = SpecDMSynthetic(case.checkpoint)
     mixed = MixedDataset(real, synthetic, ratio=budget.ratio)
     if out.exists() and not out.is_dir():
@@ -69,8 +71,10 @@ def run_case(case: Case, out: Path) -> Result:
 
     say(f'Sampling {count} labelled patches from {case.checkpoint}')
     statistics = {'real': _statistics(real, len(real), spec), 'synthetic': _statistics(synthetic, count, spec)}
-    shown = torch.linspace(0, len(real) - 1, min(_PAIRS, len(real))).long().tolist()
-    pairs = {'real': [real[i] for i in shown], 'synthetic': [synthetic[i] for i in range(min(_PAIRS, count))]}
+    pairs = {
+        'real': [real[i] for i in spread(range(len(real)), _PAIRS)],
+        'synthetic': [synthetic[i] for i in range(min(_PAIRS, count))],
+    }
 
     task = type(case.task()).__name__
     say(
@@ -92,12 +96,6 @@ def run_case(case: Case, out: Path) -> Result:
     write_metrics(out / 'metrics.json', metrics(result))
     say(f'Wrote {out / "report.html"} and {out / "metrics.json"}')
     return result
-
-
-def _draw(dataset: Any, count: int | None) -> Subset[Any]:
-    """``count`` samples, drawn at random from a fixed seed, in their order."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:count]
-    return Subset(dataset, order.sort().values.tolist())
 
 
 def _statistics(dataset: Dataset[Any], count: int, spec: DatasetSpec) -> ClassStatistics:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from torchgeo_specdm.class_statistics import ClassStatistics, plot_shares, plot_spectra, spectral_angles
+from torchgeo_specdm.class_statistics import ClassStatistics, absent_classes, plot_shares, plot_spectra, spectral_angles
 from torchgeo_specdm.comparison import Comparison, Counts, iou
 from torchgeo_specdm.plotting import plot_pairs
 from torchgeo_specdm.report import Fragment, colour_key, figure, paragraph, table
@@ -73,7 +73,7 @@ def page(result: Result) -> dict[str, list[Fragment]]:
                 'Mean spectrum of the pixels of each class, with one standard deviation around it; in brackets the '
                 'angle between both means.',
             ),
-            paragraph(_absent(result.statistics, spec)),
+            paragraph(_absent(result.statistics)),
         ],
         'Class shares': [
             figure(plot_shares(result.statistics), 'Share of each class in the labelled pixels of the train patches.')
@@ -121,9 +121,8 @@ def _class_iou(counts: Counts) -> Tensor:
     return iou(Counts(*(values.sum(1) for values in counts))).mean(0)
 
 
-def _absent(statistics: Mapping[str, ClassStatistics], spec: DatasetSpec) -> str:
+def _absent(statistics: Mapping[str, ClassStatistics]) -> str:
     sentences = []
     for source, found in statistics.items():
-        names = [name for name, pixels in zip(spec.classes, found.pixels.tolist(), strict=True) if not pixels]
-        sentences.append(f'Absent from the {source} patches: {", ".join(names) or "no class"}.')
+        sentences.append(f'Absent from the {source} patches: {", ".join(absent_classes(found)) or "no class"}.')
     return ' '.join(sentences)

@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import kornia.augmentation as K
-import torch
-from torchgeo.datamodules import NonGeoDataModule
-
-from torchgeo_specdm.datamodules.oscd import MEAN, STD
+from torchgeo_specdm.datamodules.oscd import OSCDPatchesDataModule
 from torchgeo_specdm.datasets.landcover import OSCDLandCover
-from torchgeo_specdm.datasets.oscd import require_bands
 from torchgeo_specdm.sensors import SPECDM_BANDS
 
 
-class OSCDLandCoverDataModule(NonGeoDataModule):
+class OSCDLandCoverDataModule(OSCDPatchesDataModule):
     """Train patches of :class:`~torchgeo_specdm.datasets.OSCDLandCover` overlap; val and test patches do not.
 
     Patches, test cities and normalisation are those of :class:`~torchgeo_specdm.datamodules.OSCDPatchesDataModule`,
@@ -34,6 +30,8 @@ class OSCDLandCoverDataModule(NonGeoDataModule):
         SpecDMError: A band does not exist. The datasets raise what they raise in ``setup``.
     """
 
+    patches = OSCDLandCover
+
     def __init__(
         self,
         root: str | Path = 'data',
@@ -46,36 +44,8 @@ class OSCDLandCoverDataModule(NonGeoDataModule):
         download: bool = False,
         checksum: bool = False,
     ) -> None:
-        require_bands(bands)
-        super().__init__(
-            OSCDLandCover,
-            batch_size,
-            num_workers,
-            root=root,
-            bands=tuple(bands),
-            patch_size=patch_size,
-            val_cities=tuple(val_cities),
-            download=download,
-            checksum=checksum,
-        )
-        self.overlap = overlap
-        self.mean = torch.tensor([MEAN[band] for band in bands])
-        self.std = torch.tensor([STD[band] for band in bands])
-        # TorchGeo built its own in __init__, from the mean and standard deviation of no dataset
-        self.aug = K.AugmentationSequential(K.Normalize(mean=self.mean, std=self.std), data_keys=None, keepdim=True)
+        super().__init__(root, bands, patch_size, overlap, val_cities, batch_size, num_workers, download, checksum)
 
-    def setup(self, stage: str) -> None:
-        """Make the datasets of ``fit``, ``validate`` or ``test``.
-
-        Raises:
-            DatasetNotFoundError: The dataset is missing.
-            SpecDMError: It is damaged, or an argument does not suit it.
-        """
-        if stage == 'fit':
-            self.train_dataset = OSCDLandCover(split='train', overlap=self.overlap, **self.kwargs)
-            # TorchGeo drops the last train batch unless it is full, so a larger one would leave none
-            self.train_batch_size = min(self.batch_size, len(self.train_dataset))
-        if stage in ('fit', 'validate'):
-            self.val_dataset = OSCDLandCover(split='val', **self.kwargs)
-        if stage == 'test':
-            self.test_dataset = OSCDLandCover(split='test', **self.kwargs)
+    def _per_date(self, augmentation: Any) -> Any:
+        """An image has one date."""
+        return augmentation

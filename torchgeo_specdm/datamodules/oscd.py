@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import kornia.augmentation as K
 import torch
@@ -68,6 +69,8 @@ class OSCDPatchesDataModule(NonGeoDataModule):
         SpecDMError: A band does not exist. The datasets raise what they raise in ``setup``.
     """
 
+    patches: Any = OSCD
+
     def __init__(
         self,
         root: str | Path = 'data',
@@ -82,7 +85,7 @@ class OSCDPatchesDataModule(NonGeoDataModule):
     ) -> None:
         require_bands(bands)
         super().__init__(
-            OSCD,
+            self.patches,
             batch_size,
             num_workers,
             root=root,
@@ -95,8 +98,9 @@ class OSCDPatchesDataModule(NonGeoDataModule):
         self.overlap = overlap
         self.mean = torch.tensor([MEAN[band] for band in bands])
         self.std = torch.tensor([STD[band] for band in bands])
+        # TorchGeo built its own in __init__, from the mean and standard deviation of no dataset
         self.aug = K.AugmentationSequential(
-            K.VideoSequential(K.Normalize(mean=self.mean, std=self.std)), data_keys=None, keepdim=True
+            self._per_date(K.Normalize(mean=self.mean, std=self.std)), data_keys=None, keepdim=True
         )
 
     def setup(self, stage: str) -> None:
@@ -107,10 +111,14 @@ class OSCDPatchesDataModule(NonGeoDataModule):
             SpecDMError: It is damaged, or an argument does not suit it.
         """
         if stage == 'fit':
-            self.train_dataset = OSCD(split='train', overlap=self.overlap, **self.kwargs)
+            self.train_dataset = self.patches(split='train', overlap=self.overlap, **self.kwargs)
             # TorchGeo drops the last train batch unless it is full, so a larger one would leave none
             self.train_batch_size = min(self.batch_size, len(self.train_dataset))
         if stage in ('fit', 'validate'):
-            self.val_dataset = OSCD(split='val', **self.kwargs)
+            self.val_dataset = self.patches(split='val', **self.kwargs)
         if stage == 'test':
-            self.test_dataset = OSCD(split='test', **self.kwargs)
+            self.test_dataset = self.patches(split='test', **self.kwargs)
+
+    def _per_date(self, augmentation: Any) -> Any:
+        """The augmentation of a batch of images, from that of the image of one date."""
+        return K.VideoSequential(augmentation)

@@ -8,7 +8,6 @@ Neither is a share of correct labels: a judge errs on real pairs too, and real e
 are therefore read against held-out real pairs, on which a perfect generator would reach the same.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from torchgeo_specdm.comparison import Counts, count_pixels, f1, iou
 from torchgeo_specdm.evaluation.measure import Interval, Measure, Section
-from torchgeo_specdm.evaluation.observation import Observer, Rows, Sides
+from torchgeo_specdm.evaluation.observation import Observer, Rows, Sides, tensors_digest
 from torchgeo_specdm.evaluation.resampling import resample_weights, resampled_interval
 from torchgeo_specdm.functional.boundaries import boundary_features, count_edges, discriminants
 from torchgeo_specdm.spec import DatasetSpec
@@ -78,7 +77,7 @@ class JudgeObserver(Observer):
     @property
     def settings(self) -> dict[str, Any]:
         """The judge's weights, as a hash."""
-        return {'judge': _digest(self.judge.state_dict())}
+        return {'judge': tensors_digest(self.judge.state_dict())}
 
     def observe(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """As :func:`judge_rows`."""
@@ -111,18 +110,11 @@ class BoundaryObserver(Observer):
     @property
     def settings(self) -> dict[str, Any]:
         """The discriminants, as a hash."""
-        return {'discriminants': _digest({'weights': self.weights})}
+        return {'discriminants': tensors_digest({'weights': self.weights})}
 
     def observe(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """``edges`` and ``agreeing`` between each pair of classes, ``(B, K, K)`` float64, symmetric."""
         return dict(zip(('edges', 'agreeing'), count_edges(boundary_features(image), mask, self.weights), strict=True))
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    found = hashlib.sha256()
-    for name in sorted(tensors):
-        found.update(name.encode() + tensors[name].detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 def class_losses(rows: Rows) -> Tensor:

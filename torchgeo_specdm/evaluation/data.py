@@ -172,7 +172,12 @@ def open_synthetic(path: Path, count: int, **settings: Any) -> SpecDMSynthetic |
     return SpecDMSynthetic(path, count, **{name: value for name, value in settings.items() if value is not None})
 
 
-def draw(dataset: Any, count: int, seed: int = 0) -> list[int]:
-    """At most ``count`` indices of a dataset, drawn at random from ``seed``, in their order."""
+def draw(dataset: Any, count: int | None, seed: int = 0) -> list[int]:
+    """At most ``count`` indices of a dataset (all for None), drawn at random from ``seed``, in their order."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count]
     return order.sort().values.tolist()
+
+
+def spread(indices: Sequence[int], count: int) -> list[int]:
+    """At most ``count`` of the indices, from all over them."""
+    return [indices[i] for i in torch.linspace(0, len(indices) - 1, min(count, len(indices))).long().tolist()]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from torchgeo_specdm.alignment.calibration import TOLERANCE
 from torchgeo_specdm.alignment.judge import Judge
 from torchgeo_specdm.class_statistics import ClassStatistics
 from torchgeo_specdm.datasets import SpecDMSynthetic
@@ -16,7 +17,7 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.alignment import JudgeObserver, class_losses, measure_alignment, sample_scores, worst
 from torchgeo_specdm.evaluation.cache import Cache, default_folder
 from torchgeo_specdm.evaluation.copying import measure_copying
-from torchgeo_specdm.evaluation.data import RealData
+from torchgeo_specdm.evaluation.data import RealData, spread
 from torchgeo_specdm.evaluation.fidelity import measure_fidelity
 from torchgeo_specdm.evaluation.measure import Section
 from torchgeo_specdm.evaluation.observation import Rows, Sides, observe
@@ -33,8 +34,6 @@ from torchgeo_specdm.pipeline import load_autoencoder
 from torchgeo_specdm.spec import DatasetSpec, find_spec
 
 _SHOWN = 8
-# FreeMask's margin: a pixel is rejected at this many times the mean loss of its class on held-out real samples
-_MARGIN = 1.25
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def evaluate(generators: Mapping[str, Any], real: RealData, out: Path, settings:
     evaluation = Evaluation(
         spec=real.spec,
         title=f'Synthetic {real.spec.name}: {" against ".join(generators)}',
-        real_pairs=[real.train[index] for index in _spread(side.train_indices, _SHOWN)],
+        real_pairs=[real.train[index] for index in spread(side.train_indices, _SHOWN)],
         real_statistics=_statistics(side.train, real.spec),
         generators=found,
         made=made,
@@ -126,18 +125,18 @@ def _measure(name: str, dataset: Any, side: RealSide, settings: Settings, say: C
     rows = observe(dataset, range(len(dataset)), side.observers, batch_size=settings.batch_size, text=name)
     say(f'{name}: measuring')
     sides = side.sides(rows)
+    copying = measure_copying(sides, side.places)
     sections = [
         measure_alignment(sides),
         measure_semantics(sides),
         *_reconstruction(dataset, side, settings),
-        measure_copying(sides, side.places),
+        copying,
         measure_fidelity(sides),
         measure_spectra(sides),
     ]
     if settings.usefulness:
         say(f'{name}: training on synthetic and on mixed samples')
         sections.append(measure_usefulness(side.data, dataset, side.counts(settings.usefulness), settings.usefulness))
-    copying = next(section for section in sections if section.title == 'Copying')
     return Generator(
         name=name,
         sections=sections,
@@ -183,7 +182,7 @@ def _worst(sides: Sides, dataset: Any, judge: Judge, spec: DatasetSpec) -> list[
     real = sides.held_out[JudgeObserver.name]
     scores = sample_scores(sides.synthetic[JudgeObserver.name], real)
     # A class that no held-out sample holds has no usual loss: NaN rejects nothing
-    limits = torch.cat([_MARGIN * class_losses(real), torch.full((1,), torch.nan)])
+    limits = torch.cat([TOLERANCE * class_losses(real), torch.full((1,), torch.nan)])
     found = []
     for index in worst(scores, _SHOWN):
         sample: Sample = dataset[index]
@@ -192,11 +191,6 @@ def _worst(sides: Sides, dataset: Any, judge: Judge, spec: DatasetSpec) -> list[
         limit = limits[mask.where((mask >= 0) & (mask < spec.num_classes), spec.num_classes)]
         found.append(Misaligned(sample, float(scores[index]), (loss > limit)[0]))
     return found
-
-
-def _spread(indices: Sequence[int], count: int) -> list[int]:
-    """``count`` of the indices, from all over them."""
-    return [indices[i] for i in torch.linspace(0, len(indices) - 1, min(count, len(indices))).long().tolist()]
 
 
 def _provenance(generators: Mapping[str, Any], side: RealSide, settings: Settings) -> dict[str, str]:

@@ -4,6 +4,7 @@ Every measure is a function of the rows of real and of synthetic samples, so tha
 intervals resample rows, and the rows of the real side are computed once.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -96,3 +97,11 @@ def _batch(samples: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
     image = torch.stack([sample['image'].float() for sample in samples])
     mask = torch.stack([sample['mask'].long() for sample in samples])
     return (image if image.ndim == 5 else image.unsqueeze(1)), mask.view(len(mask), *mask.shape[-2:])
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """A hash for an observer's settings: equal names and values, equal hashes."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode() + tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

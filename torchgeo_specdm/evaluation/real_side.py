@@ -26,10 +26,8 @@ from torchgeo_specdm.tasks.judge import train_judge
 
 # Not that of any filter (0): whoever grades filtered samples must not have filtered them
 _JUDGE_SEED = 1
-# Whose features are compared in eight orientations, to find copies; it takes a hundredth of a network's time
+# Whose features are compared in eight orientations, to find copies: it needs no network and sees all bands
 _COPIES_IN = 'spectral'
-
-
 _CPU = torch.device('cpu')
 
 
@@ -132,8 +130,7 @@ class RealSide:
 
     def prepare(self) -> None:
         """Compute, or read, the rows now: what is wrong with them shows before any sample is generated."""
-        assert self.train.keys()
-        assert self.held_out.keys()
+        _ = self.train, self.held_out
 
     def sides(self, synthetic: Mapping[str, Rows]) -> Sides:
         """Rows of synthetic samples beside those of the real ones."""

@@ -1,7 +1,6 @@
 """What does the autoencoder lose? Held-out real samples, encoded and decoded: no synthetic sample can be better."""
 
 import dataclasses
-import hashlib
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from torchgeo_specdm.comparison import Counts, count_pixels, iou
 from torchgeo_specdm.evaluation.measure import Measure, Section
-from torchgeo_specdm.evaluation.observation import Observer, Rows
+from torchgeo_specdm.evaluation.observation import Observer, Rows, tensors_digest
 from torchgeo_specdm.evaluation.resampling import resample_weights, resampled_interval
 from torchgeo_specdm.evaluation.spectra import physical_unit
 from torchgeo_specdm.functional import spectral_angle
@@ -41,10 +40,7 @@ class ReconstructionObserver(Observer):
     @property
     def settings(self) -> dict[str, Any]:
         """The autoencoder, its weights as a hash."""
-        found = hashlib.sha256()
-        for name, values in sorted(self.autoencoder.state_dict().items()):
-            found.update(name.encode() + values.cpu().contiguous().numpy().tobytes())
-        return {**self.autoencoder.config, 'weights': found.hexdigest()[:24]}
+        return {**self.autoencoder.config, 'weights': tensors_digest(self.autoencoder.state_dict())}
 
     @torch.inference_mode()
     def observe(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
