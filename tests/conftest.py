@@ -8,7 +8,7 @@ import torch
 
 from torchgeo_specdm.alignment.filter import PairFilter
 from torchgeo_specdm.alignment.judge import Judge
-from torchgeo_specdm.models import TwoStreamAutoencoder, joint_unet
+from torchgeo_specdm.models import JointDenoiser, TwoStreamAutoencoder
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec
 
@@ -57,7 +57,7 @@ def tiny_pipeline(spec: DatasetSpec, seed: int = 0) -> SpecDMPipeline:
             depth=1,
         )
         autoencoder.set_scaling(torch.tensor(1500.0), torch.tensor(500.0))
-        denoiser = joint_unet(3, spec.patch_size // 4, widths=(32, 32), depth=1)
+        denoiser = JointDenoiser(3, spec.patch_size // 4, widths=(32, 32), depth=1)
     return SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(3), torch.ones(3))
 
 

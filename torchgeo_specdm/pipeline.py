@@ -3,12 +3,12 @@
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
 from torch import Tensor
 
 from torchgeo_specdm.checkpoint import (
@@ -20,28 +20,49 @@ from torchgeo_specdm.checkpoint import (
     write_folder,
     write_json,
 )
-from torchgeo_specdm.diffusion import NoiseSchedule, solve
+from torchgeo_specdm.diffusion import Clocks, Denoiser, NoiseSchedule, guide, hold, solve
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
-from torchgeo_specdm.models import TwoStreamAutoencoder
+from torchgeo_specdm.models import JointDenoiser, PairAutoencoder, build_autoencoder
 from torchgeo_specdm.spec import DatasetSpec, class_index
 
 # The stochastic one corrects the errors of a denoiser that was trained for a short time: docs/results.md, solvers
 SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
+# Guidance towards requested class shares
+_GUIDANCE = 2.0
+# Shares of a class at these quantiles of the train samples in which it occurs are kept
+_QUANTILES = torch.linspace(0, 1, 21)
 
 
-def index_generator(seed: int, index: int) -> torch.Generator:
-    """The CPU generator of sample ``index``: its noise depends on ``seed`` and ``index`` alone."""
-    state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
+def index_generator(seed: int, index: int, purpose: int = 0) -> torch.Generator:
+    """The CPU generator of sample ``index``: its draws depend on ``seed``, ``index`` and their ``purpose`` alone."""
+    words = (seed, index, purpose) if purpose else (seed, index)
+    state = np.random.SeedSequence(words).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
-def load_autoencoder(folder: Path) -> TwoStreamAutoencoder:
+def load_autoencoder(folder: Path) -> PairAutoencoder:
     """The autoencoder in ``folder``.
 
     Raises:
         CheckpointError: The folder is missing or damaged.
     """
-    return cast(TwoStreamAutoencoder, load_network(folder, lambda config: TwoStreamAutoencoder(**config)))
+    return cast(PairAutoencoder, load_network(folder, build_autoencoder))
+
+
+def share_quantiles(shares: Tensor) -> Tensor:
+    """How much of a sample each class takes where it occurs.
+
+    Args:
+        shares: Share of each class in each sample, ``(N, K)``.
+
+    Returns:
+        21 even quantiles of each class over the samples that hold it, ``(K, 21)``; zeros for a class that none holds.
+    """
+    rows = []
+    for column in shares.T:
+        present = column[column > 0]
+        rows.append(present.quantile(_QUANTILES.to(present)) if len(present) else torch.zeros(len(_QUANTILES)))
+    return torch.stack(rows)
 
 
 class SpecDMPipeline:
@@ -56,25 +77,34 @@ class SpecDMPipeline:
         schedule: The forward process of the training.
         solver_defaults: ``solver`` and ``steps`` where a caller names none.
         training: How the generator was trained: ``command`` and anything else worth keeping.
+        shares: Quantiles of the class shares of the train samples, see :func:`share_quantiles`.
+
+    Raises:
+        SpecDMError: The parts do not belong together.
     """
 
     def __init__(
         self,
         spec: DatasetSpec,
-        autoencoder: TwoStreamAutoencoder,
-        denoiser: UNet2DModel,
+        autoencoder: PairAutoencoder,
+        denoiser: JointDenoiser,
         latent_mean: Tensor,
         latent_std: Tensor,
         schedule: NoiseSchedule | None = None,
         solver_defaults: Mapping[str, Any] = SOLVER_DEFAULTS,
         training: Mapping[str, Any] | None = None,
+        shares: Tensor | None = None,
     ) -> None:
         autoencoder.check_patch_size(spec)
-        channels = sum(autoencoder.latent_channels)
-        if not denoiser.config.in_channels == len(latent_mean) == len(latent_std) == channels:
+        channels = autoencoder.channels
+        if not denoiser.channels == len(latent_mean) == len(latent_std) == channels:
             raise SpecDMError(
-                f'the autoencoder has {channels} latent channels, the denoiser {denoiser.config.in_channels} '
+                f'the autoencoder has {channels} latent channels, the denoiser {denoiser.channels} '
                 f'and the latent statistics {len(latent_mean)}: they do not belong together'
+            )
+        if denoiser.clocks not in (1, len(autoencoder.streams)):
+            raise SpecDMError(
+                f'the denoiser has {denoiser.clocks} clocks for {len(autoencoder.streams)} streams of the autoencoder'
             )
         self.spec = spec
         self.autoencoder = autoencoder.eval()
@@ -84,6 +114,7 @@ class SpecDMPipeline:
         self.schedule = schedule or NoiseSchedule()
         self.solver_defaults = dict(solver_defaults)
         self.training = dict(training or {})
+        self.shares = shares
 
     @property
     def device(self) -> torch.device:
@@ -104,6 +135,9 @@ class SpecDMPipeline:
         seed: int = 0,
         steps: int | None = None,
         solver: str | None = None,
+        given: Mapping[str, Tensor] | None = None,
+        shares: Tensor | None = None,
+        guidance: float | None = None,
         progress: bool = False,
     ) -> dict[str, Tensor]:
         """Generate the samples of these indices as one batch.
@@ -114,16 +148,28 @@ class SpecDMPipeline:
             seed: Names one endless dataset of this checkpoint.
             steps: Time steps of the solver.
             solver: A name in :data:`torchgeo_specdm.diffusion.SOLVERS`.
+            given: Batches of N from which the rest is generated: ``mask``, ``image`` (all dates), or, where each date
+                is a stream, ``image1`` and ``image2``; shaped and in units as in the result, in which they stand.
+            shares: The share of pixels that each class shall have, ``(N, K)``; NaN leaves a class free.
+            guidance: How strongly to pull towards ``shares``; 1 does not, more costs a second evaluation of each step.
             progress: Show a progress bar.
 
         Returns:
             ``image`` ``(N, *spec.image_shape)`` float32 in the dataset's unit, rounded where its type is an integer,
             and ``mask`` ``(N, *spec.mask_shape)`` int64; on the CPU.
+
+        Raises:
+            SpecDMError: The generator was not trained for what is given or requested, or shapes do not fit.
         """
         size = self.spec.patch_size // self.autoencoder.downsample
+        denoiser = self._conditional(len(indices), shares, guidance)
+        if given:
+            shape = (self.autoencoder.channels, size, size)
+            noise = [torch.randn(shape, generator=index_generator(seed, index, 1)) for index in indices]
+            denoiser = self._given(denoiser, given, torch.stack(noise))
         z = solve(
-            lambda z, t: self.denoiser(z, t).sample,
-            (len(self.latent_mean), size, size),
+            denoiser,
+            (self.autoencoder.channels, size, size),
             [index_generator(seed, index) for index in indices],
             self.schedule,
             solver=solver or self.solver_defaults['solver'],
@@ -131,9 +177,47 @@ class SpecDMPipeline:
             device=self.device,
             progress=progress,
         )
-        mean, std = (value.view(1, -1, 1, 1).to(z) for value in (self.latent_mean, self.latent_std))
+        mean, std = self._statistics(z)
         image, logits = self.autoencoder.decode(z * std + mean)
-        return {'image': self._as_stored(image).cpu(), 'mask': class_index(logits, self.spec.task).cpu()}
+        made = {'image': self._as_stored(image).cpu(), 'mask': class_index(logits, self.spec.task).cpu()}
+        for name, value in (given or {}).items():
+            if name in made:
+                made[name] = value.to(made[name])
+            else:
+                made['image'][:, int(name == 'image2')] = value.to(made['image'])
+        return made
+
+    def _conditional(self, count: int, shares: Tensor | None, guidance: float | None) -> Denoiser:
+        """The denoiser with the class shares filled in."""
+        if shares is None:
+            return self.denoiser
+        if not self.denoiser.num_classes:
+            raise SpecDMError('this generator was trained without class shares: fit it with class_control: true')
+        if shares.shape != (count, self.spec.num_classes) or not ((shares >= 0) & (shares <= 1) | shares.isnan()).all():
+            raise SpecDMError(
+                f'shares must be {count} x {self.spec.num_classes} values between 0 and 1, NaN for free classes'
+            )
+        asked = shares.to(self.device, torch.float32)
+        return guide(
+            lambda z, t: self.denoiser(z, t, asked), self.denoiser, _GUIDANCE if guidance is None else guidance
+        )
+
+    def _given(self, denoiser: Denoiser, given: Mapping[str, Tensor], noise: Tensor) -> Denoiser:
+        """``denoiser`` that sees the given streams."""
+        if self.denoiser.clocks == 1:
+            raise SpecDMError(
+                'this generator has one clock for all streams and takes none as given: fit it with together < 1'
+            )
+        wrong = [name for name, value in given.items() if len(value) != len(noise)]
+        if wrong:
+            raise SpecDMError(f'given {wrong[0]} holds {len(given[wrong[0]])} samples for {len(noise)} indices')
+        z, known = self.autoencoder.encode_given({name: value.to(self.device) for name, value in given.items()})
+        mean, std = self._statistics(z)
+        clocks = Clocks(tuple(stream.channels for stream in self.autoencoder.streams))
+        return hold(denoiser, (z - mean) / std, known, clocks, self.schedule, noise.to(z))
+
+    def _statistics(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.latent_mean.view(-1, 1, 1).to(z), self.latent_std.view(-1, 1, 1).to(z)
 
     def _as_stored(self, image: Tensor) -> Tensor:
         dtype = np.dtype(self.spec.dtype)
@@ -152,14 +236,14 @@ class SpecDMPipeline:
         write_folder(Path(folder), lambda partial: self._write(partial, half_precision))
 
     def _write(self, folder: Path, half_precision: bool) -> None:
-        streams = zip(('image', 'mask'), (self.spec.num_dates, 1), self.autoencoder.latent_channels, strict=True)
         write_json(
             folder / 'specdm.json',
             {
                 'format': FORMAT,
                 'spec': self.spec.to_dict(),
-                'streams': [{'name': n, 'encoder': n, 'dates': d, 'channels': c} for n, d, c in streams],
+                'streams': [asdict(stream) for stream in self.autoencoder.streams],
                 'latents': {'mean': self.latent_mean.tolist(), 'std': self.latent_std.tolist()},
+                'class_shares': None if self.shares is None else self.shares.tolist(),
                 'solver': self.solver_defaults,
                 'training': {'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])} | self.training,
                 'licence': self.spec.licence,
@@ -167,7 +251,7 @@ class SpecDMPipeline:
             },
         )
         save_network(self.autoencoder, self.autoencoder.config, folder / 'autoencoder', half_precision)
-        save_network(self.denoiser, dict(self.denoiser.config), folder / 'denoiser', half_precision)
+        save_network(self.denoiser, self.denoiser.config, folder / 'denoiser', half_precision)
         write_json(folder / 'scheduler' / 'scheduler_config.json', self.schedule.to_dict())
 
     @classmethod
@@ -181,21 +265,39 @@ class SpecDMPipeline:
         values = _read_description(folder)
         schedule = read_json(folder / 'scheduler' / 'scheduler_config.json')
         autoencoder = load_autoencoder(folder / 'autoencoder')
-        denoiser = load_network(folder / 'denoiser', lambda config: UNet2DModel.from_config(config))
+        denoiser = load_network(folder / 'denoiser', lambda config: JointDenoiser(**config))
+        shares = values.get('class_shares')
         try:
             pipeline = cls(
                 DatasetSpec.from_dict(values['spec']),
                 autoencoder,
-                denoiser,
+                cast(JointDenoiser, denoiser),
                 torch.tensor(values['latents']['mean'], dtype=torch.float32),
                 torch.tensor(values['latents']['std'], dtype=torch.float32),
                 NoiseSchedule(**schedule),
                 values['solver'],
                 values.get('training'),
+                None if shares is None else torch.tensor(shares, dtype=torch.float32),
             )
         except (KeyError, TypeError, SpecDMError) as error:
             raise CheckpointError(f'{folder}: specdm.json does not fit the networks ({error})') from error
         return pipeline.to(device)
+
+    @staticmethod
+    def read_conditions(folder: str | Path) -> frozenset[str]:
+        """What the samples of a checkpoint can be made to fit, without loading its weights.
+
+        Returns:
+            Names that :meth:`sample` takes in ``given``, and ``shares`` where it takes class shares.
+
+        Raises:
+            CheckpointError: As for :meth:`from_pretrained`.
+        """
+        folder = Path(folder)
+        values, config = _read_description(folder), read_json(folder / 'denoiser' / 'config.json')
+        streams = {stream['name'] for stream in values['streams']} if config.get('clocks', 1) > 1 else set()
+        dates = {'image'} if 'image1' in streams else set()
+        return frozenset(streams | dates | ({'shares'} if config.get('num_classes') else set()))
 
     @staticmethod
     def read_spec(folder: str | Path) -> DatasetSpec:

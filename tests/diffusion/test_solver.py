@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torchgeo_specdm.diffusion import SOLVERS, NoiseSchedule, denoising_loss, solve
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.models import joint_unet
+from torchgeo_specdm.models import JointDenoiser
 
 SCHEDULE = NoiseSchedule()
 MEAN = torch.tensor([0.8, -0.5])
@@ -87,7 +87,7 @@ def test_exact_predictor_beats_its_neighbours() -> None:
 @pytest.mark.parametrize(('solver', 'steps'), [('ddpm', 10), ('ddim', 10)])
 def test_agrees_with_diffusers_pipeline_on_the_same_weights(solver: str, steps: int) -> None:
     torch.manual_seed(0)
-    unet = joint_unet(3, 8, widths=(32, 32), depth=1).eval()
+    unet = JointDenoiser(3, 8, widths=(32, 32), depth=1).eval().unet
     kind, settings = SOLVERS[solver]
     scheduler = kind(**SCHEDULE.to_dict(), **settings)
     assert isinstance(scheduler, DDPMScheduler | DDIMScheduler)

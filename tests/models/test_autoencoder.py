@@ -4,7 +4,8 @@ from torch.nn import functional as F
 
 from tests.conftest import tiny_spec
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.models import TwoStreamAutoencoder
+from torchgeo_specdm.models import PixelAutoencoder, SingleStreamAutoencoder, TwoStreamAutoencoder, build_autoencoder
+from torchgeo_specdm.spec import class_index
 
 
 def batch(task: str, classes: int, size: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,3 +85,92 @@ def test_patch_size_must_fold() -> None:
     spec = dataclasses.replace(tiny_spec('segmentation'), patch_size=18)
     with pytest.raises(SpecDMError, match='18 px is not divisible by the downsampling factor 4'):
         TwoStreamAutoencoder('segmentation', 3, 4).check_patch_size(spec)
+
+
+def change_autoencoder() -> TwoStreamAutoencoder:
+    return TwoStreamAutoencoder('change', 3, 2, latent_channels=(4, 2), width=(32, 32), depth=1, separate_dates=True)
+
+
+def test_separate_dates_share_an_encoder_and_do_not_see_each_other() -> None:
+    model = change_autoencoder()
+    image, mask = batch('change', 2)
+    z = model.encode(image, mask).mean
+    assert [stream.name for stream in model.streams] == ['image1', 'image2', 'mask']
+    swapped = model.encode(image.flip(1), mask).mean
+    torch.testing.assert_close(swapped, torch.cat([z[:, 4:8], z[:, :4], z[:, 8:]], 1))
+    torch.testing.assert_close(model.decode(swapped)[0], model.decode(z)[0].flip(1))
+
+
+@pytest.mark.parametrize(
+    ('names', 'channels'),
+    [(('mask',), [8, 9]), (('image',), range(8)), (('image1', 'mask'), [0, 1, 2, 3, 8, 9]), (('image2',), range(4, 8))],
+)
+def test_given_streams_are_encoded_as_in_the_whole(names: tuple[str, ...], channels: list[int]) -> None:
+    model = change_autoencoder()
+    model.set_scaling(torch.tensor(1000.0), torch.tensor(300.0))
+    image, mask = batch('change', 2)
+    parts = {'mask': mask, 'image': image, 'image1': image[:, 0], 'image2': image[:, 1]}
+    z, known = model.encode_given({name: parts[name] for name in names})
+    expected = torch.zeros_like(z)
+    expected[:, channels] = model.encode(image, mask).mean[:, channels]
+    torch.testing.assert_close(z, expected)
+    assert sum(s.channels for s, given in zip(model.streams, known, strict=True) if given) == len(channels)
+
+
+def test_everything_or_nothing_or_a_strange_thing_cannot_be_given() -> None:
+    model = TwoStreamAutoencoder('segmentation', 3, 4, width=(32, 32), depth=1)
+    image, mask = batch('segmentation', 4)
+    for given in ({}, {'image': image, 'mask': mask}):
+        with pytest.raises(SpecDMError, match='leave at least one'):
+            model.encode_given(given)
+    with pytest.raises(SpecDMError, match='image, mask'):
+        model.encode_given({'image1': image})
+    with pytest.raises(SpecDMError, match='cannot encode mask alone'):
+        SingleStreamAutoencoder('segmentation', 3, 4).encode_given({'mask': mask})
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'change'])
+def test_the_baselines_follow_the_same_contract(task: str) -> None:
+    image, mask = batch(task, 2)
+    single = SingleStreamAutoencoder(task, 3, 2, latent_channels=(4, 2), width=(32, 32))  # type: ignore[arg-type]
+    decoded, logits = single.decode(single.encode(image, mask).mean)
+    assert single.channels == 6
+    assert decoded.shape == image.shape
+    assert logits.shape == (2, 2, 16, 16)
+    # One network: the image's loss reaches what the mask's loss reaches
+    single.losses(image, mask)['l1'].backward()
+    assert all(p.grad is not None for p in single.parameters())
+
+
+@pytest.mark.parametrize('classes', [2, 5, 8])
+def test_pixels_lose_nothing(classes: int) -> None:
+    model = PixelAutoencoder('segmentation', 3, classes, 255)
+    model.set_scaling(torch.tensor(1000.0), torch.tensor(300.0))
+    image, mask = batch('segmentation', classes)
+    z = model.encode(image, mask).mean
+    assert model.channels == z.shape[1] == 3 + {2: 1, 5: 3, 8: 3}[classes]
+    # Half of a bit of noise changes no class that uses all codes
+    made, logits = model.decode(
+        z + 0.4 * torch.rand_like(z) * torch.tensor([0.0] * 3 + [1.0] * (z.shape[1] - 3))[:, None, None]
+    )
+    torch.testing.assert_close(made, image)
+    assert torch.equal(class_index(logits, 'segmentation'), mask)
+    mask[:, :4] = 255
+    assert not model.encode(image, mask).mean[:, 3:, :4].any()
+    given, known = model.encode_given({'mask': mask})
+    torch.testing.assert_close(given[:, 3:], model.encode(image, mask).mean[:, 3:])
+    assert known == (False, True)
+
+
+@pytest.mark.parametrize('kind', [TwoStreamAutoencoder, SingleStreamAutoencoder, PixelAutoencoder])
+def test_a_config_builds_the_same_network(kind: type) -> None:
+    model = kind('change', 3, 2)
+    copy = build_autoencoder(model.config)
+    assert type(copy) is kind
+    assert copy.config == model.config
+    copy.load_state_dict(model.state_dict())
+
+
+def test_a_config_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(SpecDMError, match='two_stream, single_stream, pixels'):
+        build_autoencoder({'kind': 'triple'})

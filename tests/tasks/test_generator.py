@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from torch.utils.data import Subset
 from tests.fake import FakeDataModule
 from torchgeo_specdm.datamodules.generator import GeneratorDataModule, LatentDataModule
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.functional import dihedral
+from torchgeo_specdm.models import PixelAutoencoder
 from torchgeo_specdm.pipeline import SpecDMPipeline, load_autoencoder
-from torchgeo_specdm.tasks import AutoencoderTask, LatentDiffusionTask
+from torchgeo_specdm.spec import find_spec
+from torchgeo_specdm.tasks import AutoencoderTask, LatentDiffusionTask, PixelSpaceTask
 from torchgeo_specdm.tasks.generator import GeneratorTask
 
 AUTOENCODER: dict[str, Any] = {'latent_channels': (2, 1), 'width': (32, 32), 'depth': 1}
@@ -100,9 +104,35 @@ def test_latents_are_normalised_per_channel_and_cover_all_orientations(tmp_path:
     data = LatentDataModule(FakeDataModule(), load_autoencoder(tmp_path / 'autoencoder'))
     data.setup('fit')
     assert data.latents is not None
-    assert data.latents.shape == (8 * 8, 3, 4, 4)
-    torch.testing.assert_close(data.latents.float().mean((0, 2, 3)), torch.zeros(3), atol=2e-3, rtol=0)
-    torch.testing.assert_close(data.latents.float().std((0, 2, 3)), torch.ones(3), atol=2e-3, rtol=0)
+    assert len(data.latents) == 8 * 8
+    samples = [data.latents[index] for index in range(64)]
+    z = torch.stack([sample['latents'] for sample in samples])
+    assert z.shape == (64, 3, 4, 4)
+    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(3), atol=2e-3, rtol=0)
+    torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(3), atol=2e-3, rtol=0)
+    mean, std = data.latent_mean.view(-1, 1, 1), data.latent_std.view(-1, 1, 1)
+    for index in (0, 13):
+        number, orientation = divmod(index, 8)
+        real = data.split('train')[number]
+        turned = [dihedral(real[name][None], orientation) for name in ('image', 'mask')]
+        expected = (data.autoencoder.encode(*turned).mean[0] - mean) / std
+        torch.testing.assert_close(samples[index]['latents'], expected, atol=5e-3, rtol=0)
+        assert int(samples[index]['orientation']) == orientation
+        counts = torch.bincount(real['mask'].flatten(), minlength=data.spec.num_classes)
+        torch.testing.assert_close(samples[index]['shares'], counts / real['mask'].numel())
+
+
+def test_latents_that_are_pixels_are_turned_when_they_are_read(tmp_path: Path) -> None:
+    real = FakeDataModule()
+    real.setup('fit')
+    spec = find_spec(real.train_dataset)
+    assert spec is not None
+    pixels = PixelAutoencoder(spec.task, spec.num_bands, spec.num_classes, spec.ignore_index)
+    data = LatentDataModule(FakeDataModule(), pixels)
+    data.setup('fit')
+    assert data.latents is not None
+    assert len(data.latents) == 64
+    torch.testing.assert_close(data.latents[5]['latents'], dihedral(data.latents[0]['latents'], 5))
 
 
 def test_raw_units_reach_the_generator() -> None:
@@ -143,3 +173,46 @@ def test_refusals(tmp_path: Path) -> None:
     empty.train_dataset = Subset(empty.train_dataset, [])
     with pytest.raises(SpecDMError, match='is empty'):
         wrapped.setup('fit')
+
+
+@pytest.mark.parametrize('data', ['segmentation', 'change'])
+@pytest.mark.parametrize(
+    'first',
+    [
+        AutoencoderTask(kind='single_stream', **AUTOENCODER),
+        AutoencoderTask(sad_weight=0.0, **AUTOENCODER),
+        PixelSpaceTask(),
+    ],
+    ids=['single_stream', 'no_sad', 'pixels'],
+)
+def test_the_baselines_leave_a_checkpoint_too(first: GeneratorTask, data: str, tmp_path: Path) -> None:
+    fit(copy.deepcopy(first), tmp_path, data)
+    fit(LatentDiffusionTask(**DENOISER, adaptive_norm=False), tmp_path, data)
+    pipeline = SpecDMPipeline.from_pretrained(tmp_path / 'checkpoint')
+    assert pipeline.sample([0], steps=2)['image'].shape == (1, *pipeline.spec.image_shape)
+    assert SpecDMPipeline.read_conditions(tmp_path / 'checkpoint') == frozenset()
+
+
+def test_everything_the_denoiser_can_be_told(tmp_path: Path) -> None:
+    """Three streams with clocks of their own, class shares and orientations, from training to sampling."""
+    fit(AutoencoderTask(**AUTOENCODER, separate_dates=True), tmp_path, 'change')
+    task = LatentDiffusionTask(
+        **DENOISER, together=0.5, class_control=True, orientations=True, prediction='v_prediction', min_snr_gamma=5.0
+    )
+    fit(task, tmp_path, 'change')
+    folder = tmp_path / 'checkpoint'
+    assert SpecDMPipeline.read_conditions(folder) == {'image', 'image1', 'image2', 'mask', 'shares'}
+    pipeline = SpecDMPipeline.from_pretrained(folder)
+    assert pipeline.shares is not None
+    assert pipeline.shares.shape == (2, 21)
+    shares = torch.tensor([[torch.nan, 0.5]])
+    free, asked = pipeline.sample([3], steps=2), pipeline.sample([3], steps=2, shares=shares)
+    assert not torch.equal(free['image'], asked['image'])
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'), [({'orientations': True, 'dihedral': False}, 'needs dihedral'), ({'together': 2}, 'share')]
+)
+def test_contradictions_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecDMError, match=message):
+        LatentDiffusionTask(**options)

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from torchgeo.datamodules import NonGeoDataModule
 from tqdm import tqdm
 
@@ -19,8 +19,8 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import dihedral
 from torchgeo_specdm.functional.dihedral import ORIENTATIONS
 from torchgeo_specdm.functional.statistics import band_statistics
-from torchgeo_specdm.models import TwoStreamAutoencoder
-from torchgeo_specdm.spec import DatasetSpec, find_spec
+from torchgeo_specdm.models import PairAutoencoder
+from torchgeo_specdm.spec import DatasetSpec, find_spec, one_hot
 
 # Enough pixels for a mean and a standard deviation: 512 patches of 128 px are 8 million
 _STATISTICS_SAMPLES = 512
@@ -154,8 +154,7 @@ class GeneratorDataModule(LightningDataModule):
 class LatentDataModule(GeneratorDataModule):
     """The train samples as normalised joint latents, encoded once; val samples stay raw.
 
-    The mean of the posterior is kept, not a draw: with a KL weight of 1e-6 the two differ by far less than the
-    noise of the first diffusion step.
+    The mean of the posterior is kept, not a draw: a diffusion model adds noise of its own.
 
     Args:
         real: As for :class:`GeneratorDataModule`.
@@ -167,47 +166,87 @@ class LatentDataModule(GeneratorDataModule):
     def __init__(
         self,
         real: NonGeoDataModule,
-        autoencoder: TwoStreamAutoencoder,
+        autoencoder: PairAutoencoder,
         spec: DatasetSpec | None = None,
         dihedral: bool = True,
     ) -> None:
         super().__init__(real, spec, dihedral)
         self.autoencoder = autoencoder
-        self.latents: Tensor | None = None
+        self.latents: Latents | None = None
         self.latent_mean = torch.zeros(0)
         self.latent_std = torch.zeros(0)
+
+    @property
+    def class_shares(self) -> Tensor:
+        """Share of labelled pixels of each class in each train sample, ``(N, K)``; known after ``setup``."""
+        assert self.latents is not None
+        return self.latents.shares
 
     def setup(self, stage: str) -> None:
         """Encode the train split."""
         super().setup(stage)
         if self.latents is None:
-            latents = self._encode()
-            self.latent_mean = latents.mean((0, 2, 3))
-            self.latent_std = latents.std((0, 2, 3)).clamp_min(1e-6)
-            latents = (latents - self.latent_mean.view(1, -1, 1, 1)) / self.latent_std.view(1, -1, 1, 1)
+            z, shares = self._encode()
+            self.latent_mean = z.mean((0, 1, 3, 4))
+            self.latent_std = z.std((0, 1, 3, 4)).clamp_min(1e-6)
+            z = (z - self.latent_mean.view(-1, 1, 1)) / self.latent_std.view(-1, 1, 1)
             # Half precision rounds normalised latents by 5e-4, far below the smallest noise level
-            self.latents = latents.half()
-            rank_zero_info(f'Encoded {len(latents)} joint latents of shape {tuple(latents.shape[1:])}')
+            self.latents = Latents(z.half(), shares, ORIENTATIONS if self.dihedral else 1)
+            rank_zero_info(f'Encoded {len(self.latents)} joint latents of shape {tuple(z.shape[2:])}')
 
     @torch.no_grad()
-    def _encode(self) -> Tensor:
+    def _encode(self) -> tuple[Tensor, Tensor]:
         device = self.trainer.strategy.root_device if self.trainer else torch.device('cpu')
         autoencoder = self.autoencoder.to(device).eval()
-        encoded = []
+        # Where latents are pixels they can be turned themselves, which saves an eightfold memory
+        orientations = ORIENTATIONS if self.dihedral and autoencoder.downsample > 1 else 1
+        encoded, shares = [], []
         for batch in tqdm(self._loader(self.split('train'), shuffle=False), desc='encoding', leave=False):
             image, mask = batch['image'].to(device), batch['mask'].to(device)
-            for orientation in range(ORIENTATIONS if self.dihedral else 1):
-                posterior = autoencoder.encode(dihedral(image, orientation), dihedral(mask, orientation))
-                encoded.append(posterior.mean.cpu())
-        return torch.cat(encoded)
+            turned = (
+                autoencoder.encode(dihedral(image, orientation), dihedral(mask, orientation)).mean.cpu()
+                for orientation in range(orientations)
+            )
+            encoded.append(torch.stack(list(turned), 1))
+            counts = one_hot(batch['mask'], self.spec.num_classes, self.spec.ignore_index).sum((2, 3))
+            shares.append(counts / counts.sum(1, keepdim=True).clamp_min(1))
+        return torch.cat(encoded), torch.cat(shares)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches ``{'latents': (B, Z, h, w)}``."""
+        """Shuffled batches of what :class:`Latents` holds."""
         assert self.latents is not None
         return DataLoader(
-            TensorDataset(self.latents),
+            self.latents,
             batch_size=self.real.batch_size,
             shuffle=True,
-            collate_fn=lambda rows: {'latents': torch.stack([row[0] for row in rows]).float()},
             drop_last=len(self.latents) >= self.real.batch_size,
         )
+
+
+class Latents(Dataset[dict[str, Tensor]]):
+    """Encoded samples in all their orientations.
+
+    Samples hold ``latents`` ``(Z, h, w)``, ``shares`` ``(K,)``, the share of labelled pixels of each class, and
+    ``orientation``, 0-7.
+
+    Args:
+        z: ``(N, O, Z, h, w)``; with O = 1, other orientations are made by turning the latents.
+        shares: ``(N, K)``.
+        orientations: How many orientations of each sample there are.
+    """
+
+    def __init__(self, z: Tensor, shares: Tensor, orientations: int) -> None:
+        self.z = z
+        self.shares = shares
+        self.orientations = orientations
+
+    def __len__(self) -> int:
+        """Samples times orientations."""
+        return len(self.z) * self.orientations
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One sample in one orientation."""
+        sample, orientation = divmod(index, self.orientations)
+        stored = self.z[sample]
+        z = stored[orientation] if len(stored) > 1 else dihedral(stored[0], orientation)
+        return {'latents': z.float(), 'shares': self.shares[sample], 'orientation': torch.tensor(orientation)}

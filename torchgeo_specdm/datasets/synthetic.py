@@ -8,16 +8,18 @@ workers nor repetition change a bit of a sample.
 import operator
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.utils.data import Dataset
 from torchgeo.datasets import NonGeoDataset
 
 from torchgeo_specdm.datasets.blocks import Block, RecentBlocks, compact
+from torchgeo_specdm.datasets.conditions import make_conditions
 from torchgeo_specdm.datasets.device import parse_device, resolve_device, same_arithmetic
 from torchgeo_specdm.datasets.filtered import FilterSummary, Verdict, fill_block, find_filter, load_filter, verdict
 from torchgeo_specdm.diffusion import SOLVERS
@@ -58,6 +60,12 @@ class SpecDMSynthetic(NonGeoDataset):
             pixels get the ignore index of the dataset, where it has one. By default, all samples are served.
         candidates: Batches of samples that are generated for one of accepted samples, at most; see
             :mod:`torchgeo_specdm.datasets.filtered`.
+        classes: Share of pixels by class name (``{'water': 0.4}``; others are free), or ``balanced``, which asks for
+            each class equally often. Needs a generator with class control.
+        guidance: How strongly to pull towards the shares; 1 does not. By default the pipeline's.
+        given: Real samples of which ``given_streams`` are kept while the rest is generated, sample i from number i
+            modulo their number: ``given=real`` dresses real masks in new images.
+        given_streams: ``mask``, ``image`` or, where each date is a stream, ``image1`` and ``image2``.
         transforms: Applied to each sample.
 
     Raises:
@@ -78,6 +86,10 @@ class SpecDMSynthetic(NonGeoDataset):
         device: str | torch.device | None = None,
         keep: str | Path | None = None,
         candidates: int = 2,
+        classes: Mapping[str, float] | str | None = None,
+        guidance: float | None = None,
+        given: Dataset[Any] | None = None,
+        given_streams: Sequence[str] = ('mask',),
         transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
     ) -> None:
         for name, value, least in (
@@ -98,6 +110,8 @@ class SpecDMSynthetic(NonGeoDataset):
         self.device = None if device is None else parse_device(device)
         self.filter = None if keep is None else find_filter(keep, self.checkpoint, self.spec)
         self.candidates = candidates
+        self.guidance = guidance
+        self.conditions = make_conditions(self.checkpoint, self.spec, classes, given, given_streams)
         self.transforms = transforms
         self._halved = False
         self._forget()
@@ -233,8 +247,11 @@ class SpecDMSynthetic(NonGeoDataset):
         size, pipeline = self._load(), self._pipeline
         assert pipeline is not None
         indices = range(number * size, (number + 1) * size)
+        asked: dict[str, Any] = {'guidance': self.guidance}
+        for condition in self.conditions:
+            asked |= condition.arguments(indices, pipeline, self.seed)
         with same_arithmetic(pipeline.device):
-            return pipeline.sample(indices, seed=self.seed, steps=self.steps, solver=self.solver)
+            return pipeline.sample(indices, seed=self.seed, steps=self.steps, solver=self.solver, **asked)
 
     def _load(self) -> int:
         """Load the networks if this process has not yet, and return the size of a block."""

@@ -71,9 +71,26 @@ class NoiseSchedule:
         return self.alphas_cumprod / (1 - self.alphas_cumprod)
 
     def add_noise(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Latents ``(B, Z, h, w)`` at time steps ``t (B,)``."""
-        return self._scheduler.add_noise(z, noise, t)  # type: ignore[no-any-return]
+        """Latents ``(B, Z, h, w)`` at time steps ``t``, ``(B,)`` or, each channel at its own, ``(B, Z)``."""
+        signal, spread = self._scales(z, t)
+        return signal * z + spread * noise
 
     def target(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """What a denoiser of :meth:`add_noise`'s result should answer, shaped as ``z``."""
-        return noise if self.prediction_type == 'epsilon' else self._scheduler.get_velocity(z, noise, t)
+        if self.prediction_type == 'epsilon':
+            return noise
+        signal, spread = self._scales(z, t)
+        return signal * noise - spread * z
+
+    def min_snr_weight(self, t: Tensor, gamma: float) -> Tensor:
+        r"""Weight of the squared error at steps ``t`` (Hang et al., 2023), shaped as ``t``.
+
+        It is :math:`\min(\mathrm{SNR}, \gamma)` on the error of :math:`z_0`, expressed for what is predicted.
+        """
+        snr = self.snr.to(t.device)[t]
+        return snr.clamp(max=gamma) / (snr if self.prediction_type == 'epsilon' else snr + 1)
+
+    def _scales(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha = self.alphas_cumprod.to(z.device)[t]
+        alpha = alpha.view(len(z), -1, 1, 1)
+        return alpha.sqrt().to(z), (1 - alpha).sqrt().to(z)

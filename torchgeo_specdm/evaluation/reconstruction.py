@@ -12,7 +12,7 @@ from torchgeo_specdm.evaluation.observation import Observer, Rows, tensors_diges
 from torchgeo_specdm.evaluation.resampling import resample_weights, resampled_interval
 from torchgeo_specdm.evaluation.spectra import physical_unit
 from torchgeo_specdm.functional import spectral_angle
-from torchgeo_specdm.models import TwoStreamAutoencoder
+from torchgeo_specdm.models import PairAutoencoder
 from torchgeo_specdm.spec import DatasetSpec, one_hot
 
 # Masks that come back worse than this limit what can be learned from synthetic ones
@@ -33,7 +33,7 @@ class ReconstructionObserver(Observer):
 
     name = 'reconstruction'
 
-    def __init__(self, autoencoder: TwoStreamAutoencoder, spec: DatasetSpec) -> None:
+    def __init__(self, autoencoder: PairAutoencoder, spec: DatasetSpec) -> None:
         self.autoencoder = autoencoder.eval()
         self.spec = spec
 

@@ -1,16 +1,13 @@
-r"""The two-stream autoencoder (section 3.1 of the paper).
+r"""What an autoencoder of image-mask pairs is: pairs to joint latents, and back.
 
-Image :math:`x` and mask :math:`y` have their own encoder and decoder, which share no parameter:
-
-.. math:: z = [z_x, z_y], \quad z_x \sim \mathcal{N}(\mu_x(x), \sigma_x^2(x)), \quad
-          \hat x = D_x(z_x), \quad \hat y = \operatorname{softmax} D_y(z_y)
-
-The loss (equations 1 and 2) is the L1 distance plus :math:`\lambda` times the spectral angle of the image,
-the cross-entropy of the mask and a weak KL divergence from the standard normal on both.
+A joint latent ``z (B, Z, h, w)`` holds one range of channels per *stream*, one thing that is encoded on its own. Only
+the autoencoder knows how; the denoiser sees the ranges. To add one, subclass :class:`PairAutoencoder` and name it in
+:data:`torchgeo_specdm.models.AUTOENCODERS`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +15,22 @@ from torch.nn import functional as F
 
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import spectral_angle
-from torchgeo_specdm.models.branches import BRANCHES, Branch
 from torchgeo_specdm.spec import DatasetSpec, Task, fold_dates, one_hot, unfold_dates
 
-STREAMS = ('image', 'mask')
+
+@dataclass(frozen=True)
+class Stream:
+    """A range of channels of the joint latents.
+
+    Attributes:
+        name: ``image`` (all dates), ``image1`` or ``image2`` (one date), ``mask``, or ``pair`` (everything).
+        channels: z.
+        dates: Dates that it holds.
+    """
+
+    name: str
+    channels: int
+    dates: int = 1
 
 
 @dataclass
@@ -40,66 +49,56 @@ class Posterior:
         return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance).sum()
 
 
-class TwoStreamAutoencoder(nn.Module):
-    """Encodes image-mask pairs into joint latents, image channels first, and decodes them again.
+class PairAutoencoder(nn.Module):
+    """Base of the autoencoders of pairs: units, dates and losses; a subclass encodes and decodes.
 
     Args:
         task: Decides the shapes of images and masks, see :mod:`torchgeo_specdm.spec`.
         num_bands: Bands of one date.
         num_classes: K.
         ignore_index: Mask value of unlabelled pixels: encoded as zeros, left out of the cross-entropy.
-        architecture: A name in :data:`~torchgeo_specdm.models.branches.BRANCHES`.
         downsample: f [px].
-        latent_channels: z of the image and of the mask stream.
-        width: Width of the image and of the mask branch.
-        depth: Residual blocks of a branch.
+        streams: In the order of the latents' channels.
+        config: Further arguments of the subclass.
     """
+
+    kind: str
 
     def __init__(
         self,
         task: Task,
         num_bands: int,
         num_classes: int,
-        ignore_index: int | None = None,
-        *,
-        architecture: str = 'space_to_depth',
-        downsample: int = 4,
-        latent_channels: Sequence[int] = (6, 3),
-        width: Sequence[int] = (128, 64),
-        depth: int = 2,
+        ignore_index: int | None,
+        downsample: int,
+        streams: Sequence[Stream],
+        config: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        if architecture not in BRANCHES:
-            raise SpecDMError(f'architecture is {architecture!r}; it must be one of {", ".join(BRANCHES)}')
-        self.config = {
-            'task': task,
-            'num_bands': num_bands,
-            'num_classes': num_classes,
-            'ignore_index': ignore_index,
-            'architecture': architecture,
-            'downsample': downsample,
-            'latent_channels': list(latent_channels),
-            'width': list(width),
-            'depth': depth,
-        }
         self.task: Task = task
         self.num_dates = 2 if task == 'change' else 1
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.downsample = downsample
-        self.latent_channels = tuple(latent_channels)
-        channels = (self.num_dates * num_bands, num_classes)
-        image, mask = (
-            BRANCHES[architecture](c, z, downsample, w, depth)
-            for c, z, w in zip(channels, latent_channels, width, strict=True)
-        )
-        self.image_branch: Branch = image
-        self.mask_branch: Branch = mask
+        self.streams = tuple(streams)
+        self.config = {
+            'kind': self.kind,
+            'task': task,
+            'num_bands': num_bands,
+            'num_classes': num_classes,
+            'ignore_index': ignore_index,
+            **config,
+        }
         self.offset: Tensor
         self.gain: Tensor
         # Pixel value p of a band enters the network as (p - offset) / gain
         self.register_buffer('offset', torch.zeros(num_bands))
         self.register_buffer('gain', torch.ones(num_bands))
+
+    @property
+    def channels(self) -> int:
+        """Z, latent channels of all streams."""
+        return sum(stream.channels for stream in self.streams)
 
     def check_patch_size(self, spec: DatasetSpec) -> None:
         """Refuse patches that cannot be folded.
@@ -139,7 +138,7 @@ class TwoStreamAutoencoder(nn.Module):
         Raises:
             SpecDMError: The mask holds a value that is neither a class nor the ignore index.
         """
-        return self._posterior(self.normalize(image), one_hot(mask, self.num_classes, self.ignore_index))
+        return self._posterior(self.normalize(image), self._one_hot(mask))
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Decode joint latents ``(B, Z, h, w)``.
@@ -149,6 +148,26 @@ class TwoStreamAutoencoder(nn.Module):
         """
         x, logits = self._decode(z)
         return self.denormalize(x), logits
+
+    def encode_given(self, given: Mapping[str, Tensor]) -> tuple[Tensor, tuple[bool, ...]]:
+        """Encode some streams of a batch, from which the others are to be generated.
+
+        Args:
+            given: Names of streams, or ``image`` for all dates, and their batches: images in raw units, masks int64.
+
+        Returns:
+            Joint latents ``(B, Z, h, w)``, zero where nothing is given, and for each stream whether it is.
+
+        Raises:
+            SpecDMError: A name is no stream of this autoencoder, or nothing is left to generate.
+        """
+        parts = self._given_parts(given)
+        if not parts or len(parts) == len(self.streams):
+            raise SpecDMError('given must name at least one stream and leave at least one to generate')
+        like = next(iter(parts.values()))
+        empty = [like.new_zeros(len(like), stream.channels, *like.shape[2:]) for stream in self.streams]
+        z = [parts.get(stream.name, zeros) for stream, zeros in zip(self.streams, empty, strict=True)]
+        return torch.cat(z, 1), tuple(stream.name in parts for stream in self.streams)
 
     def losses(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """The four terms of the paper's equations 1 and 2, each a mean per image value or mask pixel.
@@ -161,7 +180,7 @@ class TwoStreamAutoencoder(nn.Module):
             ``l1`` in the network's scaling, ``spectral_angle`` [rad], ``cross_entropy`` [nat] and ``kl`` [nat].
             KL is divided by the number of image values, which keeps LDM's balance of the summed terms.
         """
-        x, y = self.normalize(image), one_hot(mask, self.num_classes, self.ignore_index)
+        x, y = self.normalize(image), self._one_hot(mask)
         posterior = self._posterior(x, y)
         x_hat, logits = self._decode(posterior.sample())
         # The angle knows no scale; a mean near 1 keeps its eps meaningful for every unit
@@ -177,13 +196,20 @@ class TwoStreamAutoencoder(nn.Module):
         }
 
     def _posterior(self, x: Tensor, y: Tensor) -> Posterior:
-        moments = [self.image_branch.encode(x).chunk(2, 1), self.mask_branch.encode(y).chunk(2, 1)]
-        mean, log_variance = (torch.cat(parts, 1) for parts in zip(*moments, strict=True))
-        return Posterior(mean, log_variance.clamp(-30, 20))
+        """Encode normalised images ``(B, T*C, H, W)`` and one-hot masks ``(B, K, H, W)``."""
+        raise NotImplementedError
 
     def _decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        image, mask = torch.split(z, list(self.latent_channels), 1)
-        return self.image_branch.decode(image), self.mask_branch.decode(mask)
+        """Normalised images and class logits."""
+        raise NotImplementedError
+
+    def _given_parts(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Latents of the given streams by name; by default a stream cannot be encoded without the others."""
+        names = ', '.join(stream.name for stream in self.streams)
+        raise SpecDMError(f'{type(self).__name__} cannot encode {", ".join(given)} alone; its streams: {names}')
+
+    def _one_hot(self, mask: Tensor) -> Tensor:
+        return one_hot(mask, self.num_classes, self.ignore_index)
 
     @staticmethod
     def _per_band(values: Tensor) -> Tensor:

@@ -12,24 +12,27 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from torchgeo_specdm.checkpoint import save_network, write_folder, write_json
 from torchgeo_specdm.datamodules.generator import GeneratorDataModule
+from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import spectral_angle
-from torchgeo_specdm.models import TwoStreamAutoencoder
+from torchgeo_specdm.models import PairAutoencoder, build_autoencoder
 from torchgeo_specdm.spec import class_index, one_hot
 from torchgeo_specdm.tasks.generator import GeneratorTask
 
 
 class AutoencoderTask(GeneratorTask):
-    """Trains a :class:`~torchgeo_specdm.models.TwoStreamAutoencoder` and writes it to ``<root>/autoencoder``.
+    """Trains an autoencoder of pairs and writes it to ``<root>/autoencoder``.
 
     Validation logs ``val_rmse`` [the dataset's unit], ``val_sad`` [rad], ``val_cross_entropy`` [nat], ``val_miou``
     and a picture of real and reconstructed pairs.
 
     Args:
+        kind: ``two_stream`` or ``single_stream``, the paper's baseline with one branch as large as the two together.
         architecture: ``space_to_depth`` (fast) or ``kl`` (the paper's).
         downsample: f [px].
         latent_channels: z of the image and of the mask stream.
         width: Width of the image and of the mask branch.
         depth: Residual blocks of a branch.
+        separate_dates: Two streams for the two dates of change detection, with one encoder; two streams only.
         scaling: ``standardize`` each band by its train statistics, or map the spec's ``value_range`` to -1 ... 1.
         sad_weight: Weight of the spectral angle in the image's loss (lambda in equation 1).
         kl_weight: Weight of the KL divergence of both streams.
@@ -39,15 +42,17 @@ class AutoencoderTask(GeneratorTask):
     """
 
     output = 'autoencoder'
-    model: TwoStreamAutoencoder
+    model: PairAutoencoder
 
     def __init__(
         self,
+        kind: Literal['two_stream', 'single_stream'] = 'two_stream',
         architecture: Literal['space_to_depth', 'kl'] = 'space_to_depth',
         downsample: int = 4,
         latent_channels: Sequence[int] = (6, 3),
         width: Sequence[int] = (128, 64),
         depth: int = 2,
+        separate_dates: bool = False,
         scaling: Literal['standardize', 'range'] = 'standardize',
         sad_weight: float = 0.1,
         kl_weight: float = 1e-6,
@@ -56,6 +61,8 @@ class AutoencoderTask(GeneratorTask):
         final_lr: float = 0.01,
     ) -> None:
         super().__init__()
+        if separate_dates and kind != 'two_stream':
+            raise SpecDMError(f'separate_dates needs kind: two_stream, not {kind}')
         self.save_hyperparameters()
 
     def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
@@ -71,17 +78,10 @@ class AutoencoderTask(GeneratorTask):
         if hasattr(self, 'model'):
             return
         spec, h = self.spec, self.hparams
-        self.model = TwoStreamAutoencoder(
-            spec.task,
-            spec.num_bands,
-            spec.num_classes,
-            spec.ignore_index,
-            architecture=h['architecture'],
-            downsample=h['downsample'],
-            latent_channels=h['latent_channels'],
-            width=h['width'],
-            depth=h['depth'],
-        )
+        names = ['kind', 'architecture', 'downsample', 'latent_channels', 'width', 'depth']
+        config = {name: h[name] for name in names} | ({'separate_dates': True} if h['separate_dates'] else {})
+        data = {'task': spec.task, 'num_bands': spec.num_bands, 'num_classes': spec.num_classes}
+        self.model = build_autoencoder(config | data | {'ignore_index': spec.ignore_index})
         self.model.check_patch_size(spec)
         if h['scaling'] == 'range':
             low, high = spec.value_range
@@ -95,7 +95,7 @@ class AutoencoderTask(GeneratorTask):
         self.miou = MulticlassJaccardIndex(spec.num_classes, ignore_index=-1)
 
     def configure_optimizers(self) -> Any:
-        """AdamW on both branches."""
+        """AdamW on all branches."""
         h = self.hparams
         return self.optimizers_for(self.model, h['lr'], h['warmup_steps'], h['final_lr'], weight_decay=0.0)
 

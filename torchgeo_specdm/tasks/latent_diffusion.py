@@ -2,21 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from diffusers import UNet2DModel
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 from torch.optim.swa_utils import AveragedModel
 
 from torchgeo_specdm.datamodules.generator import LatentDataModule
-from torchgeo_specdm.diffusion import NoiseSchedule, denoising_loss
+from torchgeo_specdm.diffusion import Clocks, NoiseSchedule, denoising_loss
 from torchgeo_specdm.diffusion.schedule import Prediction
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.models import joint_unet
-from torchgeo_specdm.pipeline import SpecDMPipeline, load_autoencoder
+from torchgeo_specdm.models import JointDenoiser
+from torchgeo_specdm.pipeline import SpecDMPipeline, load_autoencoder, share_quantiles
 from torchgeo_specdm.tasks.generator import GeneratorTask
 
 _DISTANCES = {'l1': l1_loss, 'l2': mse_loss}
@@ -33,6 +32,7 @@ class LatentDiffusionTask(GeneratorTask):
         widths: Channels of the denoiser per level, multiples of 32.
         depth: Residual blocks of the denoiser per level.
         dropout: Share of features dropped in the denoiser.
+        adaptive_norm: Whether the time scales and shifts the denoiser's normalised features; the paper's LDM adds it.
         beta_start: First beta of the noise schedule.
         beta_end: Last beta of the noise schedule.
         beta_schedule: ``scaled_linear`` is what LDM calls linear.
@@ -43,11 +43,16 @@ class LatentDiffusionTask(GeneratorTask):
         final_lr: Learning rate at the end, as a share of the peak; 1 keeps it constant.
         ema_decay: Decay of the average of the weights.
         dihedral: Learn from all eight orientations of each patch.
+        orientations: Tell the denoiser the orientation, so that samples come out upright; needs ``dihedral``.
+        together: Share of the samples whose streams are all noisy alike. In the others some streams are given, so that
+            the denoiser learns images for a mask, masks for an image and the like. 1 leaves this out.
+        class_control: Tell the denoiser the share of pixels of each class, each known in half of the samples.
+        min_snr_gamma: Weigh time steps by their signal-to-noise ratio, cut at this value; none by default.
         half_precision: Write the checkpoint's weights as float16.
     """
 
     output = 'checkpoint'
-    model: UNet2DModel
+    model: JointDenoiser
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class LatentDiffusionTask(GeneratorTask):
         widths: Sequence[int] = (192, 384, 384, 768, 768),
         depth: int = 2,
         dropout: float = 0.0,
+        adaptive_norm: bool = True,
         beta_start: float = 0.0015,
         beta_end: float = 0.0155,
         beta_schedule: Literal['scaled_linear', 'linear'] = 'scaled_linear',
@@ -65,9 +71,17 @@ class LatentDiffusionTask(GeneratorTask):
         final_lr: float = 1.0,
         ema_decay: float = 0.999,
         dihedral: bool = True,
+        orientations: bool = False,
+        together: float = 1.0,
+        class_control: bool = False,
+        min_snr_gamma: float | None = None,
         half_precision: bool = False,
     ) -> None:
         super().__init__()
+        if orientations and not dihedral:
+            raise SpecDMError('orientations tells the denoiser which orientation it sees: it needs dihedral: true')
+        if not 0 <= together <= 1:
+            raise SpecDMError(f'together is {together}; it must be a share between 0 and 1')
         self.save_hyperparameters()
         self.schedule = NoiseSchedule(
             beta_start=beta_start, beta_end=beta_end, beta_schedule=beta_schedule, prediction_type=prediction
@@ -104,10 +118,25 @@ class LatentDiffusionTask(GeneratorTask):
         autoencoder, h = self.latents.autoencoder, self.hparams
         autoencoder.check_patch_size(self.spec)
         size = self.spec.patch_size // autoencoder.downsample
-        channels = sum(autoencoder.latent_channels)
-        self.model = joint_unet(channels, size, widths=h['widths'], depth=h['depth'], dropout=h['dropout'])
+        self.model = JointDenoiser(
+            autoencoder.channels,
+            size,
+            widths=h['widths'],
+            depth=h['depth'],
+            dropout=h['dropout'],
+            adaptive_norm=h['adaptive_norm'],
+            clocks=len(self._clocks(1.0).channels),
+            num_classes=self.spec.num_classes if h['class_control'] else 0,
+            orientations=h['orientations'],
+        )
         self.average = AveragedModel(self.model, avg_fn=self._average)
         self.average.requires_grad_(False)
+
+    def _clocks(self, together: float) -> Clocks:
+        autoencoder = self.latents.autoencoder
+        if self.hparams['together'] >= 1:
+            return Clocks((autoencoder.channels,))
+        return Clocks(tuple(stream.channels for stream in autoencoder.streams), together)
 
     def _average(self, average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
         # The average of a short history must not remember the initial weights
@@ -122,8 +151,23 @@ class LatentDiffusionTask(GeneratorTask):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Equation 4."""
+        shares = batch['shares']
+        # In a quarter of the samples no share is known, in the others each of them in two thirds
+        known = (torch.rand(len(shares), 1) < 0.75) & (torch.rand(shares.shape) < 2 / 3)
+        told = {
+            'shares': shares.masked_fill(~known.to(shares.device), torch.nan),
+            'orientation': batch['orientation'],
+        }
+        h = self.hparams
         with self.half_on_cuda():
-            loss = self._loss(self.model, batch['latents'], None)
+            loss = denoising_loss(
+                lambda z, t: self.model(z, t, **told),
+                batch['latents'],
+                self.schedule,
+                _DISTANCES[h['distance']],
+                clocks=self._clocks(h['together']),
+                min_snr_gamma=h['min_snr_gamma'],
+            )
         self.log('train_loss', loss, prog_bar=True)
         return loss
 
@@ -136,16 +180,12 @@ class LatentDiffusionTask(GeneratorTask):
         data = self.latents
         z = data.autoencoder.encode(batch['image'], batch['mask']).mean
         z = (z - data.latent_mean.view(1, -1, 1, 1).to(z)) / data.latent_std.view(1, -1, 1, 1).to(z)
-        loss = self._loss(self.average, z, torch.Generator().manual_seed(batch_idx))
+        generator, distance = torch.Generator().manual_seed(batch_idx), _DISTANCES[self.hparams['distance']]
+        loss = denoising_loss(self.average, z, self.schedule, distance, generator, clocks=self._clocks(1.0))
         self.log('val_loss', loss, prog_bar=True, batch_size=len(z))
         if batch_idx == 0:
             count = min(4, len(z))
             self.log_pairs(batch, self.pipeline().sample(range(count)), 'sampled')
-
-    def _loss(self, denoiser: Any, z: Tensor, generator: torch.Generator | None) -> Tensor:
-        return denoising_loss(
-            lambda z, t: denoiser(z, t).sample, z, self.schedule, _DISTANCES[self.hparams['distance']], generator
-        )
 
     def pipeline(self) -> SpecDMPipeline:
         """The generator as it is now, with averaged weights."""
@@ -153,10 +193,11 @@ class LatentDiffusionTask(GeneratorTask):
         return SpecDMPipeline(
             data.spec,
             data.autoencoder,
-            self.average.module,
+            cast(JointDenoiser, self.average.module),
             data.latent_mean,
             data.latent_std,
             self.schedule,
+            shares=share_quantiles(data.class_shares) if self.hparams['class_control'] else None,
             training={'steps': self.global_step, 'train_samples': len(data.latents) if data.latents is not None else 0},
         )
 

@@ -1,0 +1,152 @@
+"""Requests: class shares and given streams, what of them is deterministic and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import tiny_spec
+from torchgeo_specdm.datasets import SpecDMSynthetic
+from torchgeo_specdm.datasets.conditions import BalancedClasses
+from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
+from torchgeo_specdm.models import JointDenoiser, TwoStreamAutoencoder
+from torchgeo_specdm.pipeline import SpecDMPipeline, share_quantiles
+
+SPEC = tiny_spec('segmentation')
+
+
+class Real:
+    """Three real samples."""
+
+    spec = SPEC
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(index)
+        mask = torch.randint(SPEC.num_classes, SPEC.mask_shape, generator=generator)
+        image = (1500 + 300 * torch.randn(SPEC.image_shape, generator=generator)).round()
+        return {'image': image, 'mask': mask}
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained generator that can be told everything."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        autoencoder = TwoStreamAutoencoder(
+            SPEC.task,
+            SPEC.num_bands,
+            SPEC.num_classes,
+            SPEC.ignore_index,
+            latent_channels=(2, 1),
+            width=(16, 16),
+            depth=1,
+        )
+        autoencoder.set_scaling(torch.tensor(1500.0), torch.tensor(500.0))
+        told: dict[str, Any] = {'clocks': 2, 'num_classes': SPEC.num_classes, 'orientations': True}
+        denoiser = JointDenoiser(3, SPEC.patch_size // 4, widths=(32, 32), depth=1, **told)
+    shares = torch.rand(50, SPEC.num_classes, generator=torch.Generator().manual_seed(0))
+    shares[:, 0] = 0
+    pipeline = SpecDMPipeline(
+        SPEC,
+        autoencoder,
+        denoiser,
+        torch.zeros(3),
+        torch.ones(3),
+        shares=share_quantiles(shares / shares.sum(1, keepdim=True)),
+    )
+    folder = tmp_path_factory.mktemp('told') / 'checkpoint'
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def test_given_masks_are_kept_and_decide_the_image(checkpoint: Path) -> None:
+    real = Real()
+    dressed = SpecDMSynthetic(checkpoint, 5, steps=2, batch_size=2, given=real)
+    for index in range(5):
+        assert torch.equal(dressed[index]['mask'], real[index % 3]['mask'])
+    free = SpecDMSynthetic(checkpoint, 5, steps=2, batch_size=2)
+    assert not torch.equal(free[0]['image'], dressed[0]['image'])
+    # The same mask in another place of the dataset has another image
+    assert not torch.equal(dressed[0]['image'], dressed[3]['image'])
+
+
+def test_given_images_are_kept_and_labelled(checkpoint: Path) -> None:
+    real = Real()
+    labelled = SpecDMSynthetic(checkpoint, 3, steps=2, given=real, given_streams=['image'])
+    torch.testing.assert_close(labelled[1]['image'], real[1]['image'])
+
+
+def test_conditions_never_depend_on_the_order_of_access(checkpoint: Path) -> None:
+    settings: dict[str, Any] = {'steps': 2, 'batch_size': 2, 'classes': 'balanced', 'given': None}
+    forth, back = SpecDMSynthetic(checkpoint, 6, **settings), SpecDMSynthetic(checkpoint, 6, **settings)
+    ahead = [forth[index]['image'] for index in range(6)]
+    behind = [back[index]['image'] for index in reversed(range(6))]
+    assert all(torch.equal(a, b) for a, b in zip(ahead, reversed(behind), strict=True))
+
+
+def test_balanced_classes_ask_for_each_class_equally_often(checkpoint: Path) -> None:
+    pipeline = SpecDMPipeline.from_pretrained(checkpoint)
+    assert pipeline.shares is not None
+    asked = BalancedClasses().arguments(range(600), pipeline, seed=3)['shares']
+    named = ~asked.isnan()
+    assert (named.sum(1) == 1).all()
+    # No train sample holds class 0, so none is asked for it
+    assert not named[:, 0].any()
+    counts = named.sum(0)[1:].float()
+    assert counts.min() > 0.8 * counts.mean()
+    for number in range(1, SPEC.num_classes):
+        values = asked[:, number][named[:, number]]
+        assert values.min() >= pipeline.shares[number, 0]
+        assert values.max() <= pipeline.shares[number, -1]
+        assert abs(float(values.median() - pipeline.shares[number, 10])) < 0.05
+
+
+def test_shares_by_name_reach_the_sampler(checkpoint: Path) -> None:
+    name = SPEC.classes[1]
+    dataset = SpecDMSynthetic(checkpoint, 2, steps=2, batch_size=2, classes={name: 0.4}, guidance=1.0)
+    asked = torch.full((2, SPEC.num_classes), torch.nan)
+    asked[:, 1] = 0.4
+    made = SpecDMPipeline.from_pretrained(checkpoint).sample([0, 1], steps=2, shares=asked, guidance=1.0)
+    torch.testing.assert_close(dataset[1]['image'], made['image'][1], atol=1.0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'classes': {'lava': 0.5}}, "no class 'lava'"),
+        ({'classes': {SPEC.classes[0]: 1.5}}, 'between 0 and 1'),
+        ({'classes': 'rare'}, 'balanced'),
+        ({'given': Real(), 'given_streams': ['image2']}, 'image, mask'),
+        ({'given': []}, 'is empty'),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_loaded(
+    checkpoint: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecDMError, match=message):
+        SpecDMSynthetic(checkpoint, 2, **settings)
+
+
+def test_given_samples_of_other_data_are_refused(checkpoint: Path) -> None:
+    class Other(Real):
+        spec = tiny_spec('change')
+
+    with pytest.raises(SpecMismatchError):
+        SpecDMSynthetic(checkpoint, 2, given=Other())  # type: ignore[arg-type]
+
+
+def test_a_generator_that_was_told_nothing_refuses(tiny_segmentation_checkpoint: Path) -> None:
+    with pytest.raises(SpecDMError, match='class_control'):
+        SpecDMSynthetic(tiny_segmentation_checkpoint, 2, classes='balanced')
+    with pytest.raises(SpecDMError, match='takes nothing'):
+        SpecDMSynthetic(tiny_segmentation_checkpoint, 2, given=Real())  # type: ignore[arg-type]
+    pipeline = SpecDMPipeline.from_pretrained(tiny_segmentation_checkpoint)
+    with pytest.raises(SpecDMError, match='one clock'):
+        pipeline.sample([0], steps=1, given={'mask': Real()[0]['mask'][None]})
+    with pytest.raises(SpecDMError, match='class_control'):
+        pipeline.sample([0], steps=1, shares=torch.zeros(1, SPEC.num_classes))

@@ -1,0 +1,110 @@
+"""A clock per stream: what is drawn, what counts, and what a solver makes of given streams."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from torchgeo_specdm.diffusion import Clocks, NoiseSchedule, denoising_loss, guide, hold, solve
+from torchgeo_specdm.diffusion.objective import GIVEN_STEP
+
+CLOCKS = Clocks((2, 1, 1), together=0.5)
+
+
+def test_the_documented_share_is_together_and_every_set_of_streams_is_given() -> None:
+    steps, wanted = CLOCKS.draw(8000, 1000, torch.Generator().manual_seed(0))
+    together = wanted.all(1)
+    assert abs(float(together.float().mean()) - 0.5) < 0.03
+    assert wanted.any(1).all()
+    assert (steps[~wanted] == GIVEN_STEP).all()
+    # All that is to be generated has one time
+    time = steps.amax(1, keepdim=True).expand_as(steps)
+    assert torch.equal(steps[wanted], time[wanted])
+    sets, counts = (~wanted[~together]).long().unique(dim=0, return_counts=True)
+    assert len(sets) == 6
+    assert counts.min() > 0.8 * counts.float().mean()
+
+
+def test_one_clock_is_the_plain_objective() -> None:
+    schedule, z = NoiseSchedule(), torch.randn(6, 4, 3, 3)
+    seen: list[Tensor] = []
+
+    def denoiser(noisy: Tensor, t: Tensor) -> Tensor:
+        seen.append(t)
+        return torch.zeros_like(noisy)
+
+    loss = denoising_loss(denoiser, z, schedule, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(loss, noise.square().mean())
+    assert seen[0].shape == (6, 1)
+
+
+def test_what_is_given_has_no_part_in_the_loss() -> None:
+    """A denoiser that is right where it is asked has no loss, whatever it answers for given streams."""
+    schedule, z = NoiseSchedule(), torch.randn(64, 4, 3, 3)
+
+    def knows(noisy: Tensor, t: Tensor) -> Tensor:
+        channel = CLOCKS.per_channel(t)
+        alpha = schedule.alphas_cumprod[channel][:, :, None, None]
+        noise = (noisy - alpha.sqrt() * z) / (1 - alpha).sqrt()
+        given = (channel == GIVEN_STEP)[:, :, None, None]
+        return torch.where(given, 1e3, noise)
+
+    generator = torch.Generator().manual_seed(0)
+    assert denoising_loss(knows, z, schedule, generator=generator, clocks=CLOCKS) < 1e-6
+
+
+@pytest.mark.parametrize('prediction', ['epsilon', 'v_prediction'])
+def test_min_snr_weighs_the_error_of_clean_latents(prediction: str) -> None:
+    """Both predictions stand for an estimate of the clean latents, whose error counts min(SNR, gamma) times."""
+    schedule = NoiseSchedule(prediction_type=prediction)
+    t = torch.tensor([5, 200, 600, 990])
+    z, noise, wrong = torch.randn(3, 4, 1, 1, 1)
+    answer = schedule.target(z, noise, t) + wrong
+    alpha = schedule.alphas_cumprod[t].view(-1, 1, 1, 1)
+    noisy = schedule.add_noise(z, noise, t)
+    if prediction == 'epsilon':
+        clean = (noisy - (1 - alpha).sqrt() * answer) / alpha.sqrt()
+    else:
+        clean = alpha.sqrt() * noisy - (1 - alpha).sqrt() * answer
+    expected = schedule.snr[t].clamp(max=5.0) * (clean - z).square().flatten()
+    found = schedule.min_snr_weight(t, 5.0) * wrong.square().flatten()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize('solver', ['dpmsolver++', 'sde-dpmsolver++', 'unipc', 'ddim'])
+def test_given_streams_pull_the_others_along(solver: str) -> None:
+    """Two correlated Gaussians: generated from one of them, the other has its conditional mean and spread."""
+    schedule, correlation, count = NoiseSchedule(), 0.8, 2000
+    clocks = Clocks((1, 1))
+    alphas = schedule.alphas_cumprod
+
+    def exact(z: Tensor, t: Tensor) -> Tensor:
+        alpha = alphas[t.long()]
+        covariance = torch.tensor([[1.0, correlation], [correlation, 1.0]])
+        signal = alpha.sqrt()
+        joint = signal[:, :, None] * covariance * signal[:, None] + torch.diag_embed(1 - alpha)
+        flat = z.flatten(1)
+        mean = (covariance @ (signal[..., None] * torch.linalg.solve(joint, flat[..., None])))[..., 0]
+        return ((flat - signal * mean) / (1 - alpha).sqrt()).view_as(z)
+
+    given = torch.zeros(count, 2, 1, 1)
+    given[:, 0] = 1.5
+    noise = torch.randn(given.shape, generator=torch.Generator().manual_seed(7))
+    held = hold(exact, given, (True, False), clocks, schedule, noise)
+    generators = [torch.Generator().manual_seed(i) for i in range(count)]
+    other = solve(held, (2, 1, 1), generators, schedule, solver=solver, steps=40)[:, 1]
+    assert abs(float(other.mean()) - correlation * 1.5) < 0.06
+    assert abs(float(other.std()) - (1 - correlation**2) ** 0.5) < 0.06
+
+
+def test_guidance_moves_away_from_the_weak_denoiser_inside_its_interval() -> None:
+    def main(z: Tensor, t: Tensor) -> Tensor:
+        return torch.full_like(z, 2.0)
+
+    def weak(z: Tensor, t: Tensor) -> Tensor:
+        return torch.full_like(z, 1.0)
+
+    z = torch.zeros(1, 1, 1, 1)
+    guided = guide(main, weak, 3.0, (100, 500))
+    assert [float(guided(z, torch.tensor([t]))) for t in (50, 100, 500, 501)] == [2.0, 4.0, 4.0, 2.0]
+    assert guide(main, weak, 1.0) is main

@@ -1,0 +1,143 @@
+"""What the samples of a synthetic dataset are asked to be: class shares, or streams taken from real samples.
+
+A condition turns the indices of a batch into arguments of :meth:`SpecDMPipeline.sample`. To add one, subclass
+:class:`Condition`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.pipeline import SpecDMPipeline, index_generator
+from torchgeo_specdm.spec import DatasetSpec, find_spec
+
+# The purpose of the draws of balanced classes, apart from a sample's noise (0) and that of given streams (1)
+_CLASS_DRAW = 2
+
+
+class Condition:
+    """A request that depends on the index of a sample alone."""
+
+    def arguments(self, indices: Sequence[int], pipeline: SpecDMPipeline, seed: int) -> dict[str, Any]:
+        """Arguments of :meth:`SpecDMPipeline.sample` for the samples at ``indices`` of the dataset of ``seed``."""
+        raise NotImplementedError
+
+
+class ClassShares(Condition):
+    """The same share of pixels for a class in every sample.
+
+    Args:
+        classes: Share of pixels by class name; classes that are not named are free.
+        spec: Of the generator.
+
+    Raises:
+        SpecDMError: There is no such class, or the shares cannot be.
+    """
+
+    def __init__(self, classes: Mapping[str, float], spec: DatasetSpec) -> None:
+        if unknown := [name for name in classes if name not in spec.classes]:
+            raise SpecDMError(f'there is no class {unknown[0]!r}; the classes are {", ".join(spec.classes)}')
+        if any(not 0 <= share <= 1 for share in classes.values()) or sum(classes.values()) > 1 + 1e-6:
+            raise SpecDMError(f'shares of pixels lie between 0 and 1 and add up to at most 1, not {dict(classes)}')
+        self.shares = torch.tensor([classes.get(name, torch.nan) for name in spec.classes])
+
+    def arguments(self, indices: Sequence[int], pipeline: SpecDMPipeline, seed: int) -> dict[str, Any]:
+        """One row of shares for each sample."""
+        return {'shares': self.shares.expand(len(indices), -1)}
+
+
+class BalancedClasses(Condition):
+    """Each class equally often: a class drawn evenly, with a share that it has in real samples that hold it."""
+
+    def arguments(self, indices: Sequence[int], pipeline: SpecDMPipeline, seed: int) -> dict[str, Any]:
+        """One requested class for each sample.
+
+        Raises:
+            SpecDMError: The checkpoint does not know the class shares of its train samples.
+        """
+        if pipeline.shares is None:
+            raise SpecDMError('this generator was trained without class shares: fit it with class_control: true')
+        return {
+            'shares': torch.stack([self._draw(index_generator(seed, i, _CLASS_DRAW), pipeline.shares) for i in indices])
+        }
+
+    @staticmethod
+    def _draw(generator: torch.Generator, quantiles: Tensor) -> Tensor:
+        present = (quantiles[:, -1] > 0).nonzero()[:, 0]
+        number = present[torch.randint(len(present), (), generator=generator)]
+        # Linear between quantiles, as the inverse of the distribution function
+        position = torch.rand((), generator=generator) * (quantiles.shape[1] - 1)
+        low = int(position)
+        share = torch.lerp(
+            quantiles[number, low], quantiles[number, min(low + 1, quantiles.shape[1] - 1)], position - low
+        )
+        asked = torch.full((len(quantiles),), torch.nan)
+        asked[number] = share
+        return asked
+
+
+class GivenStreams(Condition):
+    """Some streams of each sample are those of a real sample: sample i takes them from number i modulo the length.
+
+    Args:
+        dataset: Real samples, with a spec.
+        streams: Names, see :meth:`SpecDMPipeline.sample`.
+        spec: Of the generator.
+
+    Raises:
+        SpecDMError: The dataset is empty, or its samples do not fit the generator's.
+    """
+
+    def __init__(self, dataset: Any, streams: Sequence[str], spec: DatasetSpec) -> None:
+        if not len(dataset):
+            raise SpecDMError('the dataset of given samples is empty')
+        found = find_spec(dataset)
+        if found is not None:
+            spec.require_match(found, 'the generator', 'the given samples')
+        self.dataset = dataset
+        self.streams = tuple(streams)
+
+    def arguments(self, indices: Sequence[int], pipeline: SpecDMPipeline, seed: int) -> dict[str, Any]:
+        """Batches of the given streams."""
+        samples = [self.dataset[index % len(self.dataset)] for index in indices]
+        return {
+            'given': {name: torch.stack([self._stream(sample, name) for sample in samples]) for name in self.streams}
+        }
+
+    @staticmethod
+    def _stream(sample: Mapping[str, Tensor], name: str) -> Tensor:
+        if name in ('image', 'mask'):
+            return sample[name]
+        return sample['image'][int(name == 'image2')]
+
+
+def make_conditions(
+    checkpoint: Path,
+    spec: DatasetSpec,
+    classes: Mapping[str, float] | str | None,
+    given: Any,
+    given_streams: Sequence[str],
+) -> tuple[Condition, ...]:
+    """The conditions that arguments of :class:`~torchgeo_specdm.datasets.SpecDMSynthetic` ask for.
+
+    Raises:
+        SpecDMError: The generator does not know how to meet one, or a request makes no sense.
+    """
+    known = SpecDMPipeline.read_conditions(checkpoint)
+    conditions: list[Condition] = []
+    if classes is not None:
+        if 'shares' not in known:
+            raise SpecDMError(f'{checkpoint} was trained without class shares: fit it with class_control: true')
+        if isinstance(classes, str) and classes != 'balanced':
+            raise SpecDMError(f"classes is {classes!r}; it must be 'balanced' or shares by class name")
+        conditions.append(BalancedClasses() if isinstance(classes, str) else ClassShares(classes, spec))
+    if given is not None:
+        if wrong := [name for name in given_streams if name not in known]:
+            streams = ', '.join(sorted(known - {'shares'})) or 'nothing'
+            raise SpecDMError(f'{checkpoint} cannot take {wrong[0]} as given; it takes {streams}')
+        conditions.append(GivenStreams(given, given_streams, spec))
+    return tuple(conditions)

@@ -1,0 +1,68 @@
+"""Denoisers made of denoisers: guided by a weaker one, and with some streams held at what is given.
+
+Each function takes denoisers and returns one, so that a solver needs to know nothing of it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from torchgeo_specdm.diffusion.objective import GIVEN_STEP, Clocks, Denoiser
+from torchgeo_specdm.diffusion.schedule import NoiseSchedule
+
+
+def guide(main: Denoiser, weak: Denoiser, scale: float, interval: tuple[int, int] | None = None) -> Denoiser:
+    """Move the answer of ``main`` away from that of ``weak``.
+
+    With an unconditional ``weak`` this is classifier-free guidance (Ho & Salimans, 2022), with a worse network it is
+    autoguidance (Karras et al., 2024).
+
+    Args:
+        main: The denoiser.
+        weak: The one to move away from.
+        scale: 1 is ``main`` alone.
+        interval: First and last time step at which to guide (Kynkaanniemi et al., 2024); all by default.
+    """
+    if scale == 1:
+        return main
+
+    def guided(z: Tensor, clocks: Tensor) -> Tensor:
+        good = main(z, clocks)
+        t = int(clocks.max())
+        if interval is not None and not interval[0] <= t <= interval[1]:
+            return good
+        poor = weak(z, clocks)
+        return poor + scale * (good - poor)
+
+    return guided
+
+
+def hold(
+    denoiser: Denoiser,
+    given: Tensor,
+    known: Sequence[bool],
+    clocks: Clocks,
+    schedule: NoiseSchedule,
+    noise: Tensor,
+) -> Denoiser:
+    """Show ``denoiser`` the given streams instead of what the solver has in their place.
+
+    Args:
+        denoiser: Maps noisy latents and steps ``(B, S)`` to its prediction.
+        given: Clean, normalised latents ``(B, Z, h, w)``, read where ``known``.
+        known: Which streams are given, S of them.
+        clocks: Of the streams.
+        schedule: The forward process.
+        noise: ``(B, Z, h, w)``, that of the given streams' time step.
+    """
+    held = torch.tensor([list(known)], device=given.device)
+    channels = clocks.per_channel(held)[:, :, None, None]
+    first = torch.full((len(given),), GIVEN_STEP, dtype=torch.long, device=given.device)
+    shown = schedule.add_noise(given, noise, first)
+
+    def holding(z: Tensor, t: Tensor) -> Tensor:
+        steps = t.to(given.device)[:, None].expand(-1, held.shape[1]).masked_fill(held, GIVEN_STEP)
+        return denoiser(torch.where(channels, shown, z), steps)
+
+    return holding
