@@ -53,6 +53,7 @@ CHUNK = 512
 _SUBSET, _DRAWS = 150, 100
 _STEPS = (20, 10, 4, 1)
 Side = Mapping[str, Rows]
+NONE = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Row:
     """A figure, what real samples reach, and whether it meets its bar; None: not measured."""
 
     figure: str
-    value: Interval = Interval(math.nan, math.nan, math.nan)
+    value: Interval = NONE
     real: Interval | None = None
     samples: int = 0
     extractor: str = ''
