@@ -76,6 +76,14 @@ class Row:
         """With the bar that the value must reach."""
         return self._against(bar or f'≥ {limit:g}', self.value.value >= limit)
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types; what is not measured is null."""
+        values = dataclasses.asdict(self)
+        for key in ('value', 'real'):
+            if values[key] is not None:
+                values[key] = [None if math.isnan(limit) else limit for limit in values[key]]
+        return values
+
     def _against(self, bar: str, met: bool) -> 'Row':
         return dataclasses.replace(self, bar=bar, met=None if math.isnan(self.value.value) else met)
 
@@ -95,6 +103,7 @@ class RuleObserver(Observer):
     """Pixels of each class where the rule of the land cover, applied to the image, agrees with the mask."""
 
     name = 'rule'
+    settings: Mapping[str, Any] = {}
 
     def __init__(self, spec: DatasetSpec) -> None:
         self.spec, self.settings = spec, {'rule': 'land cover', 'scale': spec.scale}
@@ -108,6 +117,7 @@ class DecodedObserver(Observer):
     """What the rule says of samples that an autoencoder has encoded and decoded, image and mask."""
 
     name = 'decoded'
+    settings: Mapping[str, Any] = {}
 
     def __init__(self, reconstruction: ReconstructionObserver) -> None:
         self.autoencoder, self.rule = reconstruction.autoencoder, RuleObserver(reconstruction.spec)
@@ -319,11 +329,11 @@ class Table:
     def __init__(self, checkpoint: Path, real: RealData, count: int, cache: Cache, device: str | None = None) -> None:
         self.real, self.spec, self.count, self.cache, self.device = real, real.spec, count, cache, device
         spec = real.spec
-        index = TrainingIndex.build(real.train, range(len(real.train)), spec)
+        self.copies = CopyObserver(TrainingIndex.build(real.train, range(len(real.train)), spec))
         names = ['spectral', *(['lite0'] if _has_lite0() and {'B02', 'B03', 'B04'} <= set(spec.bands) else [])]
         self.features: list[Observer] = [FeatureObserver(make_extractor(name, spec)) for name in names]
         self.ruled = spec.classes == LAND_COVER_CLASSES and set(LAND_COVER_BANDS) <= set(spec.bands)
-        self.observers = [*self.features, SpectraObserver(spec), SemanticsObserver(spec), CopyObserver(index)]
+        self.observers = [*self.features, SpectraObserver(spec), SemanticsObserver(spec), self.copies]
         if self.ruled:
             self.observers.append(RuleObserver(spec))
         self.checkpoint = checkpoint
@@ -331,7 +341,9 @@ class Table:
         of_test: list[Observer] = [reconstruction, *self.observers]
         if self.ruled:
             of_test.append(DecodedObserver(reconstruction))
-        self.train = self._real(real.train, self.observers[:-1] if not self.ruled else self.observers, 'train')
+        # A train sample is its own copy
+        of_train = [observer for observer in self.observers if observer is not self.copies]
+        self.train = self._real(real.train, of_train, 'train')
         self.held_out = self._real(real.held_out, self.observers, 'held out')
         self.test = self._real(real.test, of_test, 'test')
         plain = ReconstructionObserver(BlockMeans(spec), spec)  # type: ignore[arg-type]
@@ -381,9 +393,7 @@ class Table:
                 Row('exact alignment of decoded real pairs, mIoU', value, samples=len(decoded['hit'])).at_least(0.8)
             )
         planted = PlantedCopies(self.real.train, self.count)
-        copies = observe(
-            planted, range(len(planted)), [self.observers[-2 if self.ruled else -1]], text='planted copies'
-        )
+        copies = observe(planted, range(len(planted)), [self.copies], text='planted copies')
         found = copies[CopyObserver.name]['ratio'] < COPY_RATIO
         rows.append(Row('planted copies found', share(found), samples=len(found)).at_least(0.95))
         return rows
@@ -396,6 +406,11 @@ class Table:
             dataset = make()
             rows[name] = self.pair_rows(observe(dataset, range(len(dataset)), self.observers, text=name), baseline)
         return rows
+
+
+def first(side: Side, count: int) -> Side:
+    """The rows of the first samples."""
+    return {name: {key: values[:count] for key, values in rows.items()} for name, rows in side.items()}
 
 
 def _has_lite0() -> bool:
@@ -442,24 +457,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [*table.pair_rows(made, baseline), *table.own_rows(), *not_measured()]
     print(f'{args.checkpoint}, {args.n} samples, {_STEPS[0]} steps\n\n{HEADER}')
     print('\n'.join(map(str, rows)), flush=True)
-    result = {'checkpoint': folder_hash(args.checkpoint), 'rows': [dataclasses.asdict(row) for row in rows]}
+    result = {'checkpoint': folder_hash(args.checkpoint), 'rows': [row.to_dict() for row in rows]}
     write_json(args.out, result)
 
     by_steps, reference = {}, None
     if args.reference_n:
-        for few in _STEPS:
+        by_steps[_STEPS[0]] = first(made, args.reference_n)
+        for few in _STEPS[1:]:
             by_steps[few] = table.generate(args.checkpoint, args.reference_n, table.features, steps=few)
-        many = {'steps': args.reference_steps, 'solver': 'ddpm'}
+        many: dict[str, Any] = {'steps': args.reference_steps, 'solver': 'ddpm'}
         reference = table.generate(args.checkpoint, args.reference_n, table.features, **many)
     last = step_rows(by_steps, reference, table.train, args.reference_steps)
     print('\n'.join(map(str, last)), flush=True)
-    result['rows'] += [dataclasses.asdict(row) for row in last]
+    result['rows'] += [row.to_dict() for row in last]
     write_json(args.out, result)
     if args.degenerate:
         # Where no baseline is named, what is no better than the generator itself fails
         found = table.degenerate(baseline or made)
         print(f'\n{degenerate_table(found)}')
-        result['degenerate'] = {name: [dataclasses.asdict(row) for row in part] for name, part in found.items()}
+        result['degenerate'] = {name: [row.to_dict() for row in part] for name, part in found.items()}
         write_json(args.out, result)
 
 
