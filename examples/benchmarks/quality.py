@@ -177,8 +177,13 @@ def ratio(first: Tensor, second: Tensor) -> Interval:
     return resampled_interval(first.clamp_min(0) / second.clamp_min(1e-9), low=0)
 
 
-def fidelity_rows(made: Side, train: Side, held_out: Side, baseline: Side | None = None) -> list[Row]:
-    """Distances of images to train images, those of held-out images beside, and lower than a baseline's."""
+def fidelity_rows(
+    made: Side, train: Side, held_out: Side, baseline: Side | None = None, lower: bool = True
+) -> list[Row]:
+    """Distances of images to train images, those of held-out images beside, and those of a baseline over them.
+
+    With ``lower``, they must surely be lower than the baseline's; without, they must not surely be higher.
+    """
     rows = []
     for name in (name for name in made if name.startswith('features/')):
         for date in sorted(key for key in made[name] if key.startswith('date')):
@@ -193,11 +198,18 @@ def fidelity_rows(made: Side, train: Side, held_out: Side, baseline: Side | None
                 rows.append(Row(f'{label}: {figure}', value, real, count, extractor))
                 if figure == 'FD':
                     continue
-                bar, row = 'lower than the baseline, intervals disjoint', Row(f'{label}: {figure}, baseline over this')
+                bar, row = (
+                    f'{"lower" if lower else "not higher"} than the baseline, intervals disjoint',
+                    Row(f'{label}: {figure}, baseline over this'),
+                )
                 if baseline:
                     other = resampled_interval(drawn[:, 2])
                     row = Row(row.figure, ratio(drawn[:, 2], drawn[:, 0]), None, count, extractor)
-                    rows.append(dataclasses.replace(row, bar=bar, met=value.high < other.low))
+                    rows.append(
+                        dataclasses.replace(
+                            row, bar=bar, met=value.high < other.low if lower else value.low <= other.high
+                        )
+                    )
                 else:
                     rows.append(dataclasses.replace(row, extractor=extractor, bar=bar))
     return rows
@@ -373,10 +385,10 @@ class Table:
             found[name][field] = torch.cat([part[key] for part in parts])
         return found
 
-    def pair_rows(self, made: Side, baseline: Side | None) -> list[Row]:
+    def pair_rows(self, made: Side, baseline: Side | None, lower: bool = True) -> list[Row]:
         """All that can be said of any dataset of pairs."""
         return [
-            *fidelity_rows(made, self.train, self.held_out, baseline),
+            *fidelity_rows(made, self.train, self.held_out, baseline, lower),
             *spectra_rows(made, self.train, self.test, self.spec),
             *mask_rows(made, self.train, self.test),
             *(alignment_rows(made, self.test[DecodedObserver.name]) if self.ruled else []),
@@ -398,13 +410,15 @@ class Table:
         rows.append(Row('planted copies found', share(found), samples=len(found)).at_least(0.95))
         return rows
 
-    def degenerate(self, baseline: Side) -> dict[str, list[Row]]:
+    def degenerate(self, baseline: Side, lower: bool) -> dict[str, list[Row]]:
         """The rows of five generators that are no good."""
         makers = degenerate_generators(self.real.train, self.count, self.spec)
         rows = {}
         for name, make in makers.items():
             dataset = make()
-            rows[name] = self.pair_rows(observe(dataset, range(len(dataset)), self.observers, text=name), baseline)
+            rows[name] = self.pair_rows(
+                observe(dataset, range(len(dataset)), self.observers, text=name), baseline, lower
+            )
         return rows
 
 
@@ -472,8 +486,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result['rows'] += [row.to_dict() for row in last]
     write_json(args.out, result)
     if args.degenerate:
-        # Where no baseline is named, what is no better than the generator itself fails
-        found = table.degenerate(baseline or made)
+        # Where no baseline is named, what is surely worse than the generator itself fails
+        found = table.degenerate(baseline or made, lower=baseline is not None)
         print(f'\n{degenerate_table(found)}')
         result['degenerate'] = {name: [row.to_dict() for row in part] for name, part in found.items()}
         write_json(args.out, result)
