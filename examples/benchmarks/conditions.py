@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument('checkpoint', type=Path)
     parser.add_argument('--root', type=Path, default=Path('data/oscd'))
     parser.add_argument('--n', type=int, default=48)
-    parser.add_argument('--guidance', type=float, default=2.0)
+    parser.add_argument('--guidance', type=float, default=1.5)
     args = parser.parse_args()
 
     spec = SpecDMSynthetic(args.checkpoint).spec
