@@ -78,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
         help="keep what the checkpoint's filter, or that in a folder, accepts (default: keep all)",
     )
 
+    sample.add_argument(
+        '--classes',
+        nargs='+',
+        metavar='balanced|NAME=SHARE',
+        help='ask for each class equally often, or for shares of pixels by class name (water=0.4)',
+    )
+    sample.add_argument('--guidance', type=float, help='how strongly to pull towards the classes (default: 1.5)')
+
     _add_evaluate(commands)
 
     demo = commands.add_parser(
@@ -146,9 +154,27 @@ def _sample(args: argparse.Namespace) -> None:
             batch_size=args.batch_size,
             device=args.device,
             keep=args.keep,
+            classes=_classes(args.classes),
+            guidance=args.guidance,
         )
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt('the same command resumes') from interrupt
+
+
+def _classes(values: Sequence[str] | None) -> dict[str, float] | str | None:
+    """What ``--classes`` asks for."""
+    if not values:
+        return None
+    if list(values) == ['balanced']:
+        return 'balanced'
+    shares = {}
+    for value in values:
+        name, _, share = value.rpartition('=')
+        try:
+            shares[name] = float(share)
+        except ValueError as error:
+            raise SpecDMError(f"--classes takes 'balanced' or NAME=SHARE (water=0.4), not {value!r}") from error
+    return shares
 
 
 def _demo(args: argparse.Namespace) -> None:

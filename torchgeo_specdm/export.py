@@ -6,6 +6,7 @@ of each block are kept in ``blocks.jsonl``, so that an interrupted run knows the
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def export(
     batch_size: int | None = None,
     device: str | None = None,
     keep: str | Path | None = None,
+    classes: Mapping[str, float] | str | None = None,
+    guidance: float | None = None,
 ) -> None:
     """Generate ``count`` samples of a checkpoint into ``folder``; what is already there is kept.
 
@@ -48,12 +51,22 @@ def export(
         batch_size: Samples generated at once.
         device: Where to generate.
         keep: ``aligned`` or the folder of a filter.
+        classes: Shares of pixels by class name, or ``balanced``.
+        guidance: How strongly to pull towards them.
 
     Raises:
         SpecDMError: The checkpoint or the filter is bad, or the folder holds something else.
     """
     dataset = SpecDMSynthetic(
-        checkpoint, seed=seed, steps=steps, solver=solver, batch_size=batch_size, device=device, keep=keep
+        checkpoint,
+        seed=seed,
+        steps=steps,
+        solver=solver,
+        batch_size=batch_size,
+        device=device,
+        keep=keep,
+        classes=classes,
+        guidance=guidance,
     )
     spec = dataset.spec
     settings: dict[str, Any] = {
@@ -64,6 +77,8 @@ def export(
         'solver': solver,
         'spec': spec.to_dict(),
         'filter': None,
+        'classes': classes if classes is None or isinstance(classes, str) else dict(classes),
+        'guidance': guidance,
     }
     if dataset.filter is not None:
         # A block is filled as a whole: its size decides which candidates are served

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from tests.conftest import tiny_spec
+from torchgeo_specdm.cli import main
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.conditions import BalancedClasses
+from torchgeo_specdm.datasets.exported import ExportedPairs
 from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
 from torchgeo_specdm.models import JointDenoiser, TwoStreamAutoencoder
 from torchgeo_specdm.pipeline import SpecDMPipeline, share_quantiles
@@ -150,3 +152,23 @@ def test_a_generator_that_was_told_nothing_refuses(tiny_segmentation_checkpoint:
         pipeline.sample([0], steps=1, given={'mask': Real()[0]['mask'][None]})
     with pytest.raises(SpecDMError, match='class_control'):
         pipeline.sample([0], steps=1, shares=torch.zeros(1, SPEC.num_classes))
+
+
+def test_the_command_line_asks_for_the_same(checkpoint: Path, tmp_path: Path) -> None:
+    name = SPEC.classes[1]
+    arguments = ['sample', str(checkpoint), '--n', '2', '--steps', '2', '--batch-size', '2', '--device', 'cpu']
+    request = ['--classes', f'{name}=0.4', '--guidance', '1.2']
+    assert main([*arguments, '--out', str(tmp_path / 'a'), *request]) == 0
+    dataset = SpecDMSynthetic(checkpoint, 2, steps=2, batch_size=2, classes={name: 0.4}, guidance=1.2)
+    found = ExportedPairs(tmp_path / 'a')
+    for index in range(2):
+        assert torch.equal(found[index]['image'], dataset[index]['image'])
+        assert torch.equal(found[index]['mask'], dataset[index]['mask'])
+    # Other requests do not go into the same folder
+    assert main([*arguments, '--out', str(tmp_path / 'a'), '--classes', 'balanced']) == 2
+    assert main([*arguments, '--out', str(tmp_path / 'b'), '--classes', 'balanced']) == 0
+
+
+def test_a_request_that_is_no_share_is_one_line(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['sample', str(checkpoint), '--n', '1', '--out', 'nowhere', '--classes', 'lots']) == 2
+    assert "NAME=SHARE (water=0.4), not 'lots'" in capsys.readouterr().err
