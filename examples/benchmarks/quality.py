@@ -1,4 +1,4 @@
-"""The quality table of a generator: each figure with its 95 % interval, what real samples reach, and its bar.
+r"""The quality table of a generator: each figure with its 95 % interval, what real samples reach, and its bar.
 
     python examples/benchmarks/quality.py runs/oscd-landcover-cpu/checkpoint --n 5000 \
         --data examples/conf/oscd-landcover-cpu.yaml --data.root data/oscd --out quality.json
