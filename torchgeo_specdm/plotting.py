@@ -39,7 +39,7 @@ def false_color_bands(spec: DatasetSpec) -> tuple[int, ...] | None:
 
 
 def _nearest(wavelengths: Sequence[float], nm: float) -> int:
-    return int(np.abs(np.asarray(wavelengths) - nm).argmin())
+    return min(range(len(wavelengths)), key=lambda band: abs(wavelengths[band] - nm))
 
 
 def to_rgb(
