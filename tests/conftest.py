@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,8 +44,8 @@ def tiny_spec(task: str) -> DatasetSpec:
     )
 
 
-def tiny_pipeline(spec: DatasetSpec, seed: int = 0) -> SpecDMPipeline:
-    """An untrained generator of a fraction of a megabyte."""
+def tiny_pipeline(spec: DatasetSpec, seed: int = 0, shares: torch.Tensor | None = None, **told: Any) -> SpecDMPipeline:
+    """An untrained generator of a fraction of a megabyte; ``told`` are arguments of its denoiser."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         autoencoder = TwoStreamAutoencoder(
@@ -57,8 +58,8 @@ def tiny_pipeline(spec: DatasetSpec, seed: int = 0) -> SpecDMPipeline:
             depth=1,
         )
         autoencoder.set_scaling(torch.tensor(1500.0), torch.tensor(500.0))
-        denoiser = JointDenoiser(3, spec.patch_size // 4, widths=(32, 32), depth=1)
-    return SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(3), torch.ones(3))
+        denoiser = JointDenoiser(3, spec.patch_size // 4, widths=(32, 32), depth=1, **told)
+    return SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(3), torch.ones(3), shares=shares)
 
 
 def strict_filter(spec: DatasetSpec, folder: Path) -> PairFilter:

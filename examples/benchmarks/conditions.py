@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from exact_alignment import agreement
+from torch.utils.data import Subset
 
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
@@ -37,21 +38,11 @@ def share_rows(checkpoint: Path, count: int, guidance: float) -> None:
     print(f'mean absolute error per sample over all classes and shares: {torch.cat(errors).mean():.3f}', flush=True)
 
 
-def given_score(checkpoint: Path, real: list[dict[str, Any]], streams: list[str]) -> Interval:
+def given_score(checkpoint: Path, real: Subset[dict[str, Any]], streams: list[str]) -> Interval:
     """Agreement, over test samples, of what is generated with what is given."""
-
-    class Real:
-        spec = SpecDMSynthetic(checkpoint).spec
-
-        def __len__(self) -> int:
-            return len(real)
-
-        def __getitem__(self, index: int) -> dict[str, Any]:
-            return real[index]
-
-    made = SpecDMSynthetic(checkpoint, len(real), given=Real(), given_streams=streams)
+    made = SpecDMSynthetic(checkpoint, len(real), given=real, given_streams=streams)
     # The rule, applied to the real image, is the real mask
-    return agreement(((sample['image'], sample['mask']) for sample in made), Real.spec)[0]
+    return agreement(((sample['image'], sample['mask']) for sample in made), made.spec)[0]
 
 
 def main() -> None:
@@ -65,7 +56,7 @@ def main() -> None:
     spec = SpecDMSynthetic(args.checkpoint).spec
     data = OSCDLandCoverDataModule(args.root, spec.bands, spec.patch_size)
     data.setup('test')
-    real = [data.test_dataset[index] for index in draw(data.test_dataset, args.n)]
+    real = Subset(data.test_dataset, draw(data.test_dataset, args.n))
     print('| generated | mIoU of rule(image) with the mask |\n|---|---|')
     print(f'| images for test masks | {given_score(args.checkpoint, real, ["mask"])} |', flush=True)
     print(f'| masks for test images | {given_score(args.checkpoint, real, ["image"])} |', flush=True)

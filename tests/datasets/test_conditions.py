@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import tiny_spec
+from tests.conftest import tiny_pipeline, tiny_spec
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.conditions import BalancedClasses
 from torchgeo_specdm.datasets.exported import ExportedPairs
 from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
-from torchgeo_specdm.models import JointDenoiser, TwoStreamAutoencoder
 from torchgeo_specdm.pipeline import SpecDMPipeline, share_quantiles
 
 SPEC = tiny_spec('segmentation')
@@ -37,30 +36,10 @@ class Real:
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained generator that can be told everything."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        autoencoder = TwoStreamAutoencoder(
-            SPEC.task,
-            SPEC.num_bands,
-            SPEC.num_classes,
-            SPEC.ignore_index,
-            latent_channels=(2, 1),
-            width=(16, 16),
-            depth=1,
-        )
-        autoencoder.set_scaling(torch.tensor(1500.0), torch.tensor(500.0))
-        told: dict[str, Any] = {'clocks': 2, 'num_classes': SPEC.num_classes, 'orientations': True}
-        denoiser = JointDenoiser(3, SPEC.patch_size // 4, widths=(32, 32), depth=1, **told)
     shares = torch.rand(50, SPEC.num_classes, generator=torch.Generator().manual_seed(0))
     shares[:, 0] = 0
-    pipeline = SpecDMPipeline(
-        SPEC,
-        autoencoder,
-        denoiser,
-        torch.zeros(3),
-        torch.ones(3),
-        shares=share_quantiles(shares / shares.sum(1, keepdim=True)),
-    )
+    quantiles = share_quantiles(shares / shares.sum(1, keepdim=True))
+    pipeline = tiny_pipeline(SPEC, shares=quantiles, clocks=2, num_classes=SPEC.num_classes, orientations=True)
     folder = tmp_path_factory.mktemp('told') / 'checkpoint'
     pipeline.save_pretrained(folder)
     return folder

@@ -10,6 +10,8 @@ from typing import Any
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from torchgeo_specdm.errors import SpecDMError
+
 
 class Branch(nn.Module):
     """One stream's encoder and decoder."""
@@ -119,3 +121,14 @@ class KLBranch(Branch):
 
 
 BRANCHES: dict[str, Any] = {'space_to_depth': SpaceToDepthBranch, 'kl': KLBranch}
+
+
+def find_branch(architecture: str) -> Any:
+    """The branch of that name.
+
+    Raises:
+        SpecDMError: There is none.
+    """
+    if architecture not in BRANCHES:
+        raise SpecDMError(f'architecture is {architecture!r}; it must be one of {", ".join(BRANCHES)}')
+    return BRANCHES[architecture]

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.models.autoencoder import PairAutoencoder, Posterior, Stream
-from torchgeo_specdm.models.branches import BRANCHES, Branch
+from torchgeo_specdm.models.branches import Branch, find_branch
 from torchgeo_specdm.spec import Task
 
 
@@ -51,8 +50,7 @@ class SingleStreamAutoencoder(PairAutoencoder):
         width: Sequence[int] = (128, 64),
         depth: int = 2,
     ) -> None:
-        if architecture not in BRANCHES:
-            raise SpecDMError(f'architecture is {architecture!r}; it must be one of {", ".join(BRANCHES)}')
+        make = find_branch(architecture)
         dates = 2 if task == 'change' else 1
         config = {
             'architecture': architecture,
@@ -66,7 +64,7 @@ class SingleStreamAutoencoder(PairAutoencoder):
         # The weights of a convolution grow with the square of the width
         both = max(round(math.hypot(*width) / 32) * 32, min(width))
         channels = dates * num_bands + num_classes
-        self.branch: Branch = BRANCHES[architecture](channels, sum(latent_channels), downsample, both, depth)
+        self.branch: Branch = make(channels, sum(latent_channels), downsample, both, depth)
 
     def _posterior(self, x: Tensor, y: Tensor) -> Posterior:
         mean, log_variance = self.branch.encode(torch.cat([x, y], 1)).chunk(2, 1)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.models.autoencoder import PairAutoencoder, Posterior, Stream
-from torchgeo_specdm.models.branches import BRANCHES, Branch
+from torchgeo_specdm.models.branches import Branch, find_branch
 from torchgeo_specdm.spec import Task, fold_dates, unfold_dates
 
 
@@ -58,8 +58,7 @@ class TwoStreamAutoencoder(PairAutoencoder):
         depth: int = 2,
         separate_dates: bool = False,
     ) -> None:
-        if architecture not in BRANCHES:
-            raise SpecDMError(f'architecture is {architecture!r}; it must be one of {", ".join(BRANCHES)}')
+        make = find_branch(architecture)
         if separate_dates and task != 'change':
             raise SpecDMError(f'separate_dates needs a task of two dates, not {task}')
         image, mask = latent_channels
@@ -84,8 +83,8 @@ class TwoStreamAutoencoder(PairAutoencoder):
             },
         )
         self.separate_dates = separate_dates
-        make, dates = BRANCHES[architecture], 1 if separate_dates else dates
-        self.image_branch: Branch = make(dates * num_bands, image, downsample, width[0], depth)
+        encoded_dates = 1 if separate_dates else dates
+        self.image_branch: Branch = make(encoded_dates * num_bands, image, downsample, width[0], depth)
         self.mask_branch: Branch = make(num_classes, mask, downsample, width[1], depth)
 
     def _posterior(self, x: Tensor, y: Tensor) -> Posterior:

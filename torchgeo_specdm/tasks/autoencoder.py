@@ -1,25 +1,21 @@
 """Stage 1: the two-stream autoencoder (sections 3.1 and 3.4 of the paper)."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torchmetrics import MeanMetric, MeanSquaredError
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from torchgeo_specdm.checkpoint import save_network, write_folder, write_json
-from torchgeo_specdm.datamodules.generator import GeneratorDataModule
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import spectral_angle
-from torchgeo_specdm.models import PairAutoencoder, build_autoencoder
+from torchgeo_specdm.models import build_autoencoder
 from torchgeo_specdm.spec import class_index, one_hot
-from torchgeo_specdm.tasks.generator import GeneratorTask
+from torchgeo_specdm.tasks.generator import EncodingTask
 
 
-class AutoencoderTask(GeneratorTask):
+class AutoencoderTask(EncodingTask):
     """Trains an autoencoder of pairs and writes it to ``<root>/autoencoder``.
 
     Validation logs ``val_rmse`` [the dataset's unit], ``val_sad`` [rad], ``val_cross_entropy`` [nat], ``val_miou``
@@ -41,9 +37,6 @@ class AutoencoderTask(GeneratorTask):
         final_lr: Learning rate at the end, as a share of the peak; 1 keeps it constant.
     """
 
-    output = 'autoencoder'
-    model: PairAutoencoder
-
     def __init__(
         self,
         kind: Literal['two_stream', 'single_stream'] = 'two_stream',
@@ -64,10 +57,6 @@ class AutoencoderTask(GeneratorTask):
         if separate_dates and kind != 'two_stream':
             raise SpecDMError(f'separate_dates needs kind: two_stream, not {kind}')
         self.save_hyperparameters()
-
-    def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
-        """Raw train and val samples of ``datamodule``."""
-        return GeneratorDataModule(datamodule)
 
     def configure_model(self) -> None:
         """Build the network for the datamodule's spec.
@@ -131,12 +120,3 @@ class AutoencoderTask(GeneratorTask):
         self.log('val_loss', distance, batch_size=len(image))
         if batch_idx == 0:
             self.log_pairs(batch, {'image': made, 'mask': class_index(logits, self.spec.task)}, 'reconstructed')
-
-    def on_train_end(self) -> None:
-        """Write the autoencoder."""
-        if self.trainer.is_global_zero:
-            write_folder(self.root / self.output, self._write)
-
-    def _write(self, folder: Path) -> None:
-        save_network(self.model, self.model.config, folder)
-        write_json(folder / 'spec.json', self.spec.to_dict())

@@ -9,8 +9,10 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
+from torchgeo_specdm.checkpoint import save_network, write_folder, write_json
 from torchgeo_specdm.datamodules.generator import GeneratorDataModule
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.models import PairAutoencoder
 from torchgeo_specdm.plotting import plot_pairs
 from torchgeo_specdm.spec import DatasetSpec
 
@@ -82,6 +84,26 @@ class GeneratorTask(LightningModule):
         if self.trainer.is_global_zero and hasattr(experiment, 'add_figure'):
             figure = plot_pairs({'real': _rows(real), title: _rows(made)}, self.spec)
             cast(Any, experiment).add_figure(f'val/{title}', figure, self.global_step)
+
+
+class EncodingTask(GeneratorTask):
+    """A first stage: it reads raw samples and writes its ``model`` to ``<root>/autoencoder``."""
+
+    output = 'autoencoder'
+    model: PairAutoencoder
+
+    def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
+        """Raw train and val samples of ``datamodule``."""
+        return GeneratorDataModule(datamodule)
+
+    def on_train_end(self) -> None:
+        """Write the autoencoder."""
+        if self.trainer.is_global_zero:
+            write_folder(self.root / self.output, self._write)
+
+    def _write(self, folder: Path) -> None:
+        save_network(self.model, self.model.config, folder)
+        write_json(folder / 'spec.json', self.spec.to_dict())
 
 
 def _rows(batch: dict[str, Tensor], most: int = 4) -> Sequence[dict[str, Tensor]]:

@@ -1,33 +1,24 @@
 """Stage 1 of the baseline without an autoencoder: the scaling of pixels, and nothing to train."""
 
-from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from torchgeo_specdm.checkpoint import save_network, write_folder, write_json
-from torchgeo_specdm.datamodules.generator import GeneratorDataModule
 from torchgeo_specdm.models import PixelAutoencoder
-from torchgeo_specdm.tasks.generator import GeneratorTask
+from torchgeo_specdm.tasks.generator import EncodingTask
 
 
-class PixelSpaceTask(GeneratorTask):
+class PixelSpaceTask(EncodingTask):
     """Writes a :class:`~torchgeo_specdm.models.PixelAutoencoder` to ``<root>/autoencoder``; it ends after one batch.
 
     The denoiser of the next stage then works on pixels, and must be as much larger as these are more than latents.
     """
 
-    output = 'autoencoder'
     model: PixelAutoencoder
 
     def __init__(self) -> None:
         super().__init__()
         self.automatic_optimization = False
-
-    def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
-        """Raw train and val samples of ``datamodule``."""
-        return GeneratorDataModule(datamodule)
 
     def configure_model(self) -> None:
         """Standardise each band by its train statistics."""
@@ -44,12 +35,3 @@ class PixelSpaceTask(GeneratorTask):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Nothing to learn: end at once. Without an optimizer, Lightning never counts a step."""
         self.trainer.should_stop = True
-
-    def on_train_end(self) -> None:
-        """Write the folder."""
-        if self.trainer.is_global_zero:
-            write_folder(self.root / self.output, self._write)
-
-    def _write(self, folder: Path) -> None:
-        save_network(self.model, self.model.config, folder)
-        write_json(folder / 'spec.json', self.spec.to_dict())
