@@ -12,7 +12,7 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.models import build_autoencoder
 from torchgeo_specdm.spec import class_index, one_hot
-from torchgeo_specdm.tasks.generator import EncodingTask
+from torchgeo_specdm.tasks.generator import EncodingTask, in_float32
 
 
 class AutoencoderTask(EncodingTask):
@@ -103,6 +103,7 @@ class AutoencoderTask(EncodingTask):
         self.log('train_loss', loss, prog_bar=True)
         return loss
 
+    @in_float32
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Reconstruction of the posterior's mean."""
         image, mask = batch['image'], batch['mask']

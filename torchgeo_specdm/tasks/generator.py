@@ -1,7 +1,9 @@
 """What both stages of a generator's training share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,9 +76,10 @@ class GeneratorTask(LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
 
-    def half_on_cuda(self) -> torch.autocast:
-        """Computes in bfloat16 on a GPU and in float32 elsewhere."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == 'cuda')
+    def half_on_cuda(self) -> AbstractContextManager[Any]:
+        """Computes in bfloat16 on a GPU, elsewhere in what ``trainer.precision`` says."""
+        on_cuda = self.device.type == 'cuda'
+        return torch.autocast('cuda', torch.bfloat16) if on_cuda else nullcontext()
 
     def log_pairs(self, real: dict[str, Tensor], made: dict[str, Tensor], title: str) -> None:
         """Show real pairs above made ones in a logger that takes figures (TensorBoard)."""
@@ -104,6 +107,17 @@ class EncodingTask(GeneratorTask):
     def _write(self, folder: Path) -> None:
         save_network(self.model, self.model.config, folder)
         write_json(folder / 'spec.json', self.spec.to_dict())
+
+
+def in_float32(step: Callable[..., None]) -> Callable[..., None]:
+    """Makes a validation step compute in float32, whatever ``trainer.precision`` says: figures must not be rounded."""
+
+    @wraps(step)
+    def full(self: LightningModule, *args: Any, **kwargs: Any) -> None:
+        with torch.autocast(self.device.type, enabled=False):
+            step(self, *args, **kwargs)
+
+    return full
 
 
 def _rows(batch: dict[str, Tensor], most: int = 4) -> Sequence[dict[str, Tensor]]:

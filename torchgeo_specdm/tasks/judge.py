@@ -16,7 +16,7 @@ from torchgeo_specdm.alignment.judge import Judge
 from torchgeo_specdm.checkpoint import write_folder
 from torchgeo_specdm.datamodules.generator import GeneratorDataModule
 from torchgeo_specdm.spec import DatasetSpec
-from torchgeo_specdm.tasks.generator import GeneratorTask
+from torchgeo_specdm.tasks.generator import GeneratorTask, in_float32
 
 # torchmetrics leaves out pixels of this value
 _UNLABELLED = -1
@@ -94,6 +94,7 @@ class JudgeTask(GeneratorTask):
         self.log('train_loss', loss, prog_bar=True)
         return loss
 
+    @in_float32
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Loss and agreement on whole patches."""
         target = self._target(batch['mask'])

@@ -16,7 +16,7 @@ from torchgeo_specdm.diffusion.schedule import Prediction
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.models import JointDenoiser
 from torchgeo_specdm.pipeline import SpecDMPipeline, load_autoencoder, share_quantiles
-from torchgeo_specdm.tasks.generator import GeneratorTask
+from torchgeo_specdm.tasks.generator import GeneratorTask, in_float32
 
 _DISTANCES = {'l1': l1_loss, 'l2': mse_loss}
 
@@ -175,6 +175,7 @@ class LatentDiffusionTask(GeneratorTask):
         """Update the average of the weights."""
         self.average.update_parameters(self.model)
 
+    @in_float32
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Equation 4 with the averaged weights and the same noise at every validation."""
         data = self.latents
