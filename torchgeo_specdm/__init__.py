@@ -9,8 +9,9 @@
 Public names load on first use: importing this package imports neither torch nor TorchGeo.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from torchgeo_specdm.lazy import loader
 
 if TYPE_CHECKING:
     from torchgeo_specdm.models import TwoStreamAutoencoder
@@ -19,20 +20,11 @@ if TYPE_CHECKING:
 
 __version__ = '0.1.0.dev0'
 
-_HOME = {
-    'DatasetSpec': 'torchgeo_specdm.spec',
-    'SpecDMPipeline': 'torchgeo_specdm.pipeline',
-    'TwoStreamAutoencoder': 'torchgeo_specdm.models',
-}
+_HOMES = {'DatasetSpec': 'spec', 'SpecDMPipeline': 'pipeline', 'TwoStreamAutoencoder': 'models'}
 
 __all__ = ['DatasetSpec', 'SpecDMPipeline', 'TwoStreamAutoencoder', '__version__']
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from the module that defines it."""
-    if name not in _HOME:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(importlib.import_module(_HOME[name]), name)
+__getattr__ = loader(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

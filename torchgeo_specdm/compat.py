@@ -5,6 +5,7 @@ TorchGeo is imported inside the functions, so that importing this module costs n
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,12 @@ def register_torchgeo() -> None:
     importlib.import_module('torchgeo.datamodules')
     importlib.import_module('torchgeo.trainers')
     tasks_module()
+
+
+def is_non_geo(datamodule: Any) -> bool:
+    """Whether a datamodule is a ``NonGeoDataModule``; TorchGeo is not imported for that, for there is none without."""
+    module = sys.modules.get('torchgeo.datamodules')
+    return module is not None and isinstance(datamodule, module.NonGeoDataModule)
 
 
 def _task(name: str) -> type[Any]:

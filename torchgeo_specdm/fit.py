@@ -16,10 +16,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-import torchgeo_specdm.datamodules
-import torchgeo_specdm.tasks  # noqa: F401
-from torchgeo_specdm import __version__, compat
+from torchgeo_specdm import __version__, compat, datamodules, tasks
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
+from torchgeo_specdm.lazy import load_all
 from torchgeo_specdm.resume import ResumeCheckpoint
 from torchgeo_specdm.stages import plan, select, to_the_point
 from torchgeo_specdm.tasks.generator import GeneratorTask
@@ -186,6 +185,8 @@ def run_stages(
         SpecDMError: A configuration is wrong, or the trainer cannot run it.
     """
     compat.register_torchgeo()
+    for package in (datamodules, tasks):
+        load_all(package)
     stages = plan(configs, overrides)
     if stage is not None:
         stages = [select(stages, stage)]

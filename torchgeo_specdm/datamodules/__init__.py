@@ -1,11 +1,28 @@
-"""Lightning datamodules."""
+"""Lightning datamodules, imported on first use."""
 
-from torchgeo_specdm.datamodules.generator import GeneratorDataModule, LatentDataModule
-from torchgeo_specdm.datamodules.indian_pines import IndianPinesDataModule
-from torchgeo_specdm.datamodules.landcover import OSCDLandCoverDataModule
-from torchgeo_specdm.datamodules.mixed import MixedDataModule
-from torchgeo_specdm.datamodules.oscd import OSCDPatchesDataModule
-from torchgeo_specdm.datamodules.segmunich import SegMunichDataModule
+from typing import TYPE_CHECKING
+
+from torchgeo_specdm.lazy import loader
+
+if TYPE_CHECKING:
+    from torchgeo_specdm.datamodules.generator import GeneratorDataModule, LatentDataModule
+    from torchgeo_specdm.datamodules.indian_pines import IndianPinesDataModule
+    from torchgeo_specdm.datamodules.landcover import OSCDLandCoverDataModule
+    from torchgeo_specdm.datamodules.mixed import MixedDataModule
+    from torchgeo_specdm.datamodules.oscd import OSCDPatchesDataModule
+    from torchgeo_specdm.datamodules.packed import PackedDataModule
+    from torchgeo_specdm.datamodules.segmunich import SegMunichDataModule
+
+_HOMES = {
+    'GeneratorDataModule': 'generator',
+    'IndianPinesDataModule': 'indian_pines',
+    'LatentDataModule': 'generator',
+    'MixedDataModule': 'mixed',
+    'OSCDLandCoverDataModule': 'landcover',
+    'OSCDPatchesDataModule': 'oscd',
+    'PackedDataModule': 'packed',
+    'SegMunichDataModule': 'segmunich',
+}
 
 __all__ = [
     'GeneratorDataModule',
@@ -14,5 +31,8 @@ __all__ = [
     'MixedDataModule',
     'OSCDLandCoverDataModule',
     'OSCDPatchesDataModule',
+    'PackedDataModule',
     'SegMunichDataModule',
 ]
+
+__getattr__ = loader(__name__, _HOMES)

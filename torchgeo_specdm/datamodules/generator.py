@@ -12,9 +12,9 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
-from torchgeo.datamodules import NonGeoDataModule
 from tqdm import tqdm
 
+from torchgeo_specdm import compat
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import dihedral
 from torchgeo_specdm.functional.dihedral import ORIENTATIONS
@@ -31,20 +31,43 @@ def _pairs(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
     return default_collate([{'image': s['image'].float(), 'mask': s['mask'].long()} for s in samples])  # type: ignore[no-any-return]
 
 
+class PairDataModule(LightningDataModule):
+    """What a generator reads of a ``NonGeoDataModule``, for datamodules that do without TorchGeo.
+
+    Args:
+        batch_size: Samples in a batch.
+        num_workers: Processes that load the data.
+
+    Attributes:
+        train_dataset: Samples ``image`` and ``mask``; made by ``setup``, like the other two.
+        val_dataset: Samples that a generator does not learn from.
+        test_dataset: Samples that nothing learns from.
+    """
+
+    def __init__(self, batch_size: int, num_workers: int = 0) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.dataset: Dataset[Any] | None = None
+        self.train_dataset: Dataset[Any] | None = None
+        self.val_dataset: Dataset[Any] | None = None
+        self.test_dataset: Dataset[Any] | None = None
+
+
 class GeneratorDataModule(LightningDataModule):
     """The train and val samples of ``real`` in raw units.
 
     Args:
-        real: Any datamodule of TorchGeo without geographic sampling.
+        real: Any datamodule of TorchGeo without geographic sampling, or a :class:`PairDataModule`.
         spec: Description of the data, where its datasets carry none.
         dihedral: Turn and flip train batches at random (all eight orientations).
     """
 
-    def __init__(self, real: NonGeoDataModule, spec: DatasetSpec | None = None, dihedral: bool = True) -> None:
+    def __init__(self, real: LightningDataModule, spec: DatasetSpec | None = None, dihedral: bool = True) -> None:
         super().__init__()
-        if not isinstance(real, NonGeoDataModule):
+        if not (isinstance(real, PairDataModule) or compat.is_non_geo(real)):
             raise SpecDMError(f'a generator learns from a NonGeoDataModule, not from {type(real).__name__}')
-        self.real = real
+        self.real: Any = real
         self.dihedral = dihedral
         self._spec = spec
 
@@ -165,7 +188,7 @@ class LatentDataModule(GeneratorDataModule):
 
     def __init__(
         self,
-        real: NonGeoDataModule,
+        real: LightningDataModule,
         autoencoder: PairAutoencoder,
         spec: DatasetSpec | None = None,
         dihedral: bool = True,

@@ -1,10 +1,26 @@
-"""Datasets of image-mask pairs, real and synthetic."""
+"""Datasets of image-mask pairs, real and synthetic, imported on first use."""
 
-from torchgeo_specdm.datasets.indian_pines import IndianPines
-from torchgeo_specdm.datasets.landcover import OSCDLandCover
-from torchgeo_specdm.datasets.mixed import MixedDataset
-from torchgeo_specdm.datasets.oscd import OSCD
-from torchgeo_specdm.datasets.segmunich import SegMunich
-from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
+from typing import TYPE_CHECKING
+
+from torchgeo_specdm.lazy import loader
+
+if TYPE_CHECKING:
+    from torchgeo_specdm.datasets.indian_pines import IndianPines
+    from torchgeo_specdm.datasets.landcover import OSCDLandCover
+    from torchgeo_specdm.datasets.mixed import MixedDataset
+    from torchgeo_specdm.datasets.oscd import OSCD
+    from torchgeo_specdm.datasets.segmunich import SegMunich
+    from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
+
+_HOMES = {
+    'OSCD': 'oscd',
+    'IndianPines': 'indian_pines',
+    'MixedDataset': 'mixed',
+    'OSCDLandCover': 'landcover',
+    'SegMunich': 'segmunich',
+    'SpecDMSynthetic': 'synthetic',
+}
 
 __all__ = ['OSCD', 'IndianPines', 'MixedDataset', 'OSCDLandCover', 'SegMunich', 'SpecDMSynthetic']
+
+__getattr__ = loader(__name__, _HOMES)

@@ -6,27 +6,18 @@ Both dates of the 24 cities of :class:`~torchgeo_specdm.datasets.OSCD` as single
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchgeo.datasets import NonGeoDataset, RGBBandsMissingError
 
 from torchgeo_specdm.datasets.oscd import OSCD
+from torchgeo_specdm.datasets.ruled import land_cover_spec
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional.landcover import LAND_COVER_BANDS, LAND_COVER_CLASSES, land_cover
 from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.sensors import SPECDM_BANDS
 from torchgeo_specdm.spec import DatasetSpec
-
-_PALETTE = {
-    'water': (60, 140, 230),
-    'sparse vegetation': (166, 217, 106),
-    'dense vegetation': (26, 120, 50),
-    'bare': (205, 170, 110),
-    'built-up or dry': (200, 60, 60),
-    'bright surface': (240, 230, 210),
-}
 
 
 class OSCDLandCover(NonGeoDataset):
@@ -111,19 +102,7 @@ class OSCDLandCover(NonGeoDataset):
     @property
     def spec(self) -> DatasetSpec:
         """Description of the patches."""
-        scenes = self.scenes.spec
-        assert scenes.wavelengths is not None
-        return replace(
-            scenes,
-            name='OSCD landcover',
-            task='segmentation',
-            bands=self.bands,
-            wavelengths=scenes.wavelengths[: len(self.bands)],
-            classes=self.classes,
-            palette=tuple(_PALETTE[name] for name in self.classes),
-            licence='Copernicus Sentinel data terms',
-            attribution='Contains modified Copernicus Sentinel data 2015-2018',
-        )
+        return land_cover_spec(self.scenes.spec, self.bands)
 
     def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Plot a sample in natural colours beside its mask and, where it has one, its prediction.

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -26,6 +25,9 @@ _PROBES = 16
 
 def default_folder() -> Path:
     """Where the user's system keeps caches."""
+    # Whoever names a folder does without the package
+    from platformdirs import user_cache_path
+
     return user_cache_path('torchgeo_specdm') / 'evaluation'
 
 

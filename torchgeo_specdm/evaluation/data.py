@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset
 from torchgeo.datamodules import NonGeoDataModule
 
-from torchgeo_specdm import compat
+from torchgeo_specdm import compat, datamodules
 from torchgeo_specdm.datamodules import (
     GeneratorDataModule,
     IndianPinesDataModule,
@@ -26,6 +26,7 @@ from torchgeo_specdm.datamodules import (
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.exported import DESCRIPTION, ExportedPairs
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.lazy import load_all
 from torchgeo_specdm.spec import DatasetSpec
 from torchgeo_specdm.stages import read_config, to_the_point
 
@@ -106,6 +107,7 @@ def read_datamodule(config: Path, overrides: Sequence[str] = ()) -> NonGeoDataMo
         SpecDMError: The file has no ``data``, or its arguments are wrong.
     """
     compat.register_torchgeo()
+    load_all(datamodules)
     values = read_config(config)
     data = values.get('data')
     if not isinstance(data, dict) or 'class_path' not in data:

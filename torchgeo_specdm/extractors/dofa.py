@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchgeo import models
 
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.extractors import rendering
@@ -55,7 +54,7 @@ class DOFA(NetworkExtractor):
     def settings(self) -> dict[str, Any]:
         """Weights and preprocessing."""
         return {
-            'weights': Path(models.DOFABase16_Weights.DOFA_MAE.url).name,
+            'weights': Path(_models().DOFABase16_Weights.DOFA_MAE.url).name,
             'bands': [name or band for band, name in enumerate(self.spec.bands)],
             'wavelengths_um': self.wavelengths,
             'stretch': {'value_range': list(self.spec.value_range), 'transfer': 'linear', 'clipped': False},
@@ -71,8 +70,8 @@ class DOFA(NetworkExtractor):
 
     def load(self) -> nn.Module:
         """TorchGeo's network."""
-        network: nn.Module = models.dofa_base_patch16_224()
-        url = models.DOFABase16_Weights.DOFA_MAE.url
+        network: nn.Module = _models().dofa_base_patch16_224()
+        url = _models().DOFABase16_Weights.DOFA_MAE.url
         missing, unexpected = network.load_state_dict(download_weights(url, self.name), strict=False)
         if unexpected or not set(missing) <= _NOT_IN_FILE:
             raise SpecDMError(f'{Path(url).name} does not hold the weights of DOFA base: delete it from the cache')
@@ -92,3 +91,10 @@ class DOFA(NetworkExtractor):
         network: Any = self.network
         found: Tensor = network.forward_features(x, wavelengths)
         return found
+
+
+def _models() -> Any:
+    """TorchGeo's, imported here alone, because the other extractors do without."""
+    from torchgeo import models
+
+    return models

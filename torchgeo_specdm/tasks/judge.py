@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torchgeo.datamodules import NonGeoDataModule
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
@@ -147,7 +146,7 @@ class _JudgeAlone(JudgeTask):
 
 
 def train_judge(
-    datamodule: NonGeoDataModule,
+    datamodule: LightningDataModule,
     root: str | Path,
     *,
     steps: int = 300,
