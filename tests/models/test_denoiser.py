@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn.functional import pixel_unshuffle
 
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.models import JointDenoiser
@@ -25,6 +26,23 @@ def test_a_denoiser_that_is_told_nothing_is_diffusers_unet() -> None:
 
 
 @torch.no_grad()
+def test_folding_is_a_matter_of_the_network_alone() -> None:
+    torch.manual_seed(0)
+    denoiser = JointDenoiser(5, 8, widths=(32, 64), depth=1, fold=2).eval()
+    z, t = torch.randn(2, 5, 8, 8), torch.tensor([3, 700])
+    answer = denoiser(z, t)
+    assert answer.shape == z.shape
+    torch.testing.assert_close(pixel_unshuffle(answer, 2), denoiser.unet(pixel_unshuffle(z, 2), t).sample)
+
+
+def test_a_cpu_trains_with_the_gradients_of_fused_attention() -> None:
+    denoiser, z, t = told_denoiser(), torch.randn(2, 5, 8, 8), torch.tensor([3, 700])
+    with torch.no_grad():
+        fused = denoiser(z, t)
+    torch.testing.assert_close(denoiser(z, t), fused, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
 def test_every_condition_matters_and_has_the_documented_default() -> None:
     denoiser, z, t = told_denoiser(), torch.randn(2, 5, 8, 8), torch.tensor([3, 700])
     plain = denoiser(z, t)
@@ -43,8 +61,13 @@ def test_every_condition_matters_and_has_the_documented_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ('size', 'widths', 'message'), [(6, (32, 32, 32), 'halved 2 times'), (8, (30,), 'multiples of 32')]
+    ('size', 'widths', 'fold', 'message'),
+    [
+        (6, (32, 32, 32), 1, 'cannot be halved 2 times'),
+        (12, (32, 32, 32), 2, 'cannot be folded 2 x 2 and halved 2 times'),
+        (8, (30,), 1, 'multiples of 32'),
+    ],
 )
-def test_refusals(size: int, widths: tuple[int, ...], message: str) -> None:
+def test_refusals(size: int, widths: tuple[int, ...], fold: int, message: str) -> None:
     with pytest.raises(SpecDMError, match=message):
-        JointDenoiser(5, size, widths=widths)
+        JointDenoiser(5, size, widths=widths, fold=fold)

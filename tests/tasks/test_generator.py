@@ -1,4 +1,5 @@
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,37 @@ def test_the_baselines_leave_a_checkpoint_too(first: GeneratorTask, data: str, t
     pipeline = SpecDMPipeline.from_pretrained(tmp_path / 'checkpoint')
     assert pipeline.sample([0], steps=2)['image'].shape == (1, *pipeline.spec.image_shape)
     assert SpecDMPipeline.read_conditions(tmp_path / 'checkpoint') == frozenset()
+
+
+def test_one_image_branch_serves_segmentation_and_change(tmp_path: Path) -> None:
+    """The image branch of land cover encodes each date of change detection, and is not trained any further."""
+    fit(AutoencoderTask(**AUTOENCODER), tmp_path / 'land', max_steps=4)
+    taken = {**AUTOENCODER, 'separate_dates': True, 'image_branch': str(tmp_path / 'land' / 'autoencoder')}
+    fit(AutoencoderTask(**taken), tmp_path / 'change', 'change', max_steps=4)
+    land, change = (load_autoencoder(tmp_path / name / 'autoencoder') for name in ('land', 'change'))
+    theirs, ours = (model.image_branch.state_dict() for model in (land, change))  # type: ignore[union-attr]
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    assert torch.equal(change.gain, land.gain)
+    with pytest.raises(SpecDMError, match=r"image branch to take over has other bands.*'latent_channels': \[2, 1\]"):
+        fit(AutoencoderTask(**{**taken, 'latent_channels': (3, 1)}), tmp_path / 'other', 'change')
+    values = json.loads((tmp_path / 'land' / 'autoencoder' / 'spec.json').read_text())
+    values['bands'] = values['bands'][::-1]
+    (tmp_path / 'land' / 'autoencoder' / 'spec.json').write_text(json.dumps(values))
+    with pytest.raises(SpecDMError, match='was trained on bands'):
+        fit(AutoencoderTask(**taken), tmp_path / 'swapped', 'change')
+
+
+def test_half_precision_is_for_training_alone(tmp_path: Path) -> None:
+    seen: set[tuple[bool, torch.dtype]] = set()
+
+    class Watched(AutoencoderTask):
+        def configure_model(self) -> None:
+            super().configure_model()
+            layer = self.model.image_branch.decoder[0]
+            layer.register_forward_hook(lambda _, __, answer: seen.add((self.training, answer.dtype)))
+
+    fit(Watched(**AUTOENCODER), tmp_path, precision='bf16-mixed')
+    assert seen == {(True, torch.bfloat16), (False, torch.float32)}
 
 
 def test_everything_the_denoiser_can_be_told(tmp_path: Path) -> None:

@@ -87,6 +87,26 @@ class TwoStreamAutoencoder(PairAutoencoder):
         self.image_branch: Branch = make(encoded_dates * num_bands, image, downsample, width[0], depth)
         self.mask_branch: Branch = make(num_classes, mask, downsample, width[1], depth)
 
+    def adopt_image_branch(self, other: PairAutoencoder) -> None:
+        """Take over the image branch and the scaling of ``other``, and train them no further.
+
+        So one sensor's image autoencoder serves segmentation and, a stream for each date, change detection.
+
+        Raises:
+            SpecDMError: ``other`` has no such branch.
+        """
+        if not isinstance(other, TwoStreamAutoencoder):
+            raise SpecDMError(f'{type(other).__name__} has no image branch to take over: it must be two_stream')
+        try:
+            self.image_branch.load_state_dict(other.image_branch.state_dict())
+        except RuntimeError as error:
+            raise SpecDMError(
+                'the image branch to take over has other bands, dates, latent_channels, width or depth: '
+                f'{other.config} instead of {self.config}'
+            ) from error
+        self.image_branch.requires_grad_(False)
+        self.set_scaling(other.offset, other.gain)
+
     def _posterior(self, x: Tensor, y: Tensor) -> Posterior:
         moments = [self._encode_image(x), self.mask_branch.encode(y).chunk(2, 1)]
         mean, log_variance = (torch.cat(parts, 1) for parts in zip(*moments, strict=True))

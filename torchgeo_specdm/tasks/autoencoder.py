@@ -1,17 +1,20 @@
 """Stage 1: the two-stream autoencoder (sections 3.1 and 3.4 of the paper)."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric, MeanSquaredError
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from torchgeo_specdm.checkpoint import read_json
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import spectral_angle
-from torchgeo_specdm.models import build_autoencoder
-from torchgeo_specdm.spec import class_index, one_hot
+from torchgeo_specdm.models import TwoStreamAutoencoder, build_autoencoder
+from torchgeo_specdm.pipeline import load_autoencoder
+from torchgeo_specdm.spec import DatasetSpec, class_index, one_hot
 from torchgeo_specdm.tasks.generator import EncodingTask, in_float32
 
 
@@ -29,6 +32,8 @@ class AutoencoderTask(EncodingTask):
         width: Width of the image and of the mask branch.
         depth: Residual blocks of a branch.
         separate_dates: Two streams for the two dates of change detection, with one encoder; two streams only.
+        image_branch: Folder of an autoencoder of the same sensor, whose image branch and scaling are taken over as they
+            are, so that only masks are left to learn; two streams only.
         scaling: ``standardize`` each band by its train statistics, or map the spec's ``value_range`` to -1 ... 1.
         sad_weight: Weight of the spectral angle in the image's loss (lambda in equation 1).
         kl_weight: Weight of the KL divergence of both streams.
@@ -46,6 +51,7 @@ class AutoencoderTask(EncodingTask):
         width: Sequence[int] = (128, 64),
         depth: int = 2,
         separate_dates: bool = False,
+        image_branch: str | None = None,
         scaling: Literal['standardize', 'range'] = 'standardize',
         sad_weight: float = 0.1,
         kl_weight: float = 1e-6,
@@ -54,8 +60,9 @@ class AutoencoderTask(EncodingTask):
         final_lr: float = 0.01,
     ) -> None:
         super().__init__()
-        if separate_dates and kind != 'two_stream':
-            raise SpecDMError(f'separate_dates needs kind: two_stream, not {kind}')
+        for name, value in {'separate_dates': separate_dates, 'image_branch': image_branch}.items():
+            if value and kind != 'two_stream':
+                raise SpecDMError(f'{name} needs kind: two_stream, not {kind}')
         self.save_hyperparameters()
 
     def configure_model(self) -> None:
@@ -72,7 +79,9 @@ class AutoencoderTask(EncodingTask):
         data = {'task': spec.task, 'num_bands': spec.num_bands, 'num_classes': spec.num_classes}
         self.model = build_autoencoder(config | data | {'ignore_index': spec.ignore_index})
         self.model.check_patch_size(spec)
-        if h['scaling'] == 'range':
+        if h['image_branch']:
+            self._adopt(Path(h['image_branch']))
+        elif h['scaling'] == 'range':
             low, high = spec.value_range
             self.model.set_scaling(torch.tensor((low + high) / 2), torch.tensor((high - low) / 2))
         else:
@@ -82,6 +91,14 @@ class AutoencoderTask(EncodingTask):
         self.cross_entropy = MeanMetric()
         # The value -1 marks pixels without a label whatever the dataset's own ignore index is
         self.miou = MulticlassJaccardIndex(spec.num_classes, ignore_index=-1)
+
+    def _adopt(self, folder: Path) -> None:
+        found = DatasetSpec.from_dict(read_json(folder / 'spec.json'))
+        for name in ('bands', 'unit', 'scale'):
+            theirs, ours = getattr(found, name), getattr(self.spec, name)
+            if theirs != ours:
+                raise SpecDMError(f'image_branch {folder} was trained on {name} {theirs}, the data has {ours}')
+        cast(TwoStreamAutoencoder, self.model).adopt_image_branch(load_autoencoder(folder))
 
     def configure_optimizers(self) -> Any:
         """AdamW on all branches."""

@@ -33,6 +33,7 @@ class LatentDiffusionTask(GeneratorTask):
         depth: Residual blocks of the denoiser per level.
         dropout: Share of features dropped in the denoiser.
         adaptive_norm: Whether the time scales and shifts the denoiser's normalised features; the paper's LDM adds it.
+        fold: Folds this many latents a side into channels first; 2 quarters the places that the denoiser works on.
         beta_start: First beta of the noise schedule.
         beta_end: Last beta of the noise schedule.
         beta_schedule: ``scaled_linear`` is what LDM calls linear.
@@ -61,6 +62,7 @@ class LatentDiffusionTask(GeneratorTask):
         depth: int = 2,
         dropout: float = 0.0,
         adaptive_norm: bool = True,
+        fold: int = 1,
         beta_start: float = 0.0015,
         beta_end: float = 0.0155,
         beta_schedule: Literal['scaled_linear', 'linear'] = 'scaled_linear',
@@ -125,6 +127,7 @@ class LatentDiffusionTask(GeneratorTask):
             depth=h['depth'],
             dropout=h['dropout'],
             adaptive_norm=h['adaptive_norm'],
+            fold=h['fold'],
             clocks=len(self._clocks(1.0).channels),
             num_classes=self.spec.num_classes if h['class_control'] else 0,
             orientations=h['orientations'],
