@@ -21,10 +21,12 @@ class ResumeCheckpoint(Checkpoint):
 
     Args:
         path: The file.
+        every: Time between two saves [s].
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, every: float = _SAVE_EVERY) -> None:
         self.path = path
+        self.every = every
         self._saved = time.monotonic()
         self._first_step = 0
         self._stop = False
@@ -40,7 +42,7 @@ class ResumeCheckpoint(Checkpoint):
         """Stop if asked to, or save when it is time."""
         self._stop_if_asked()
         # One process decides for all, or they would wait for one another
-        if trainer.strategy.broadcast(time.monotonic() - self._saved >= _SAVE_EVERY):
+        if trainer.strategy.broadcast(time.monotonic() - self._saved >= self.every):
             self._save(trainer)
 
     def on_validation_batch_end(self, *_: Any) -> None:

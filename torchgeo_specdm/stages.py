@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from jsonargparse import get_loader
 
 from torchgeo_specdm.errors import SpecDMError
 
@@ -41,6 +40,9 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise SpecDMError(f'there is no configuration file {path}')
+    # Whoever merges stages alone does without the package
+    from jsonargparse import get_loader
+
     try:
         # jsonargparse's YAML: 1e-3 is a number
         config = get_loader('yaml')(path.read_text(encoding='utf-8'))

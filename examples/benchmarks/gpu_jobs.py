@@ -1,0 +1,135 @@
+"""How each kind of job is done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_plan import ANCESTRAL, FEW_STEPS, Job, Stage, read_stages
+from gpu_rows import Generated, all_observers, distances, feature_observers, figures, real_rows
+from gpu_speed import sample_speed, train_speed
+from gpu_train import Clock, train
+
+from torchgeo_specdm.checkpoint import read_json, write_json
+from torchgeo_specdm.datamodules import PackedDataModule
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.evaluation.cache import Cache
+from torchgeo_specdm.evaluation.copying import CopyObserver
+from torchgeo_specdm.evaluation.observation import Observer
+from torchgeo_specdm.evaluation.rule import RuleObserver
+from torchgeo_specdm.evaluation.spectra import SpectraObserver
+
+
+@dataclass
+class Bench:
+    """The device, the data and the folders of a run.
+
+    Attributes:
+        pack: Folder of the packed data.
+        work: Folder of all results; each job has one in it.
+        conf: Folder of the presets.
+        scale: Share of the time, the steps and the samples.
+        clock: When this call must end.
+    """
+
+    pack: Path
+    work: Path
+    conf: Path
+    scale: float
+    clock: Clock
+    device: torch.device = field(default_factory=lambda: torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
+    _opened: dict[str, PackedDataModule] = field(default_factory=dict)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Do a job, and say what came out.
+
+        Raises:
+            SliceEndError: The time of this call is over.
+        """
+        stages = read_stages(job, self.conf, self.pack, self.work)
+        kinds: dict[str, Callable[[Job, list[Stage]], dict[str, Any]]] = {
+            'train': self._train,
+            'samples': self._samples,
+            'steps': self._steps,
+            'train-speed': self._train_speed,
+            'sample-speed': self._sample_speed,
+        }
+        return kinds[job.kind](job, stages)
+
+    def _train(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
+        root = self.work / job.name
+        result = train(job, stages, root, self.clock, self.scale)
+        if job.count:
+            data = self._data(stages[0])
+            spec = data.train_dataset.spec  # type: ignore[union-attr]
+            ruled: list[Observer] = [RuleObserver(spec)] if stages[0].data['land_cover'] else []
+            observers = [*feature_observers(spec, self.device), SpectraObserver(spec), *ruled]
+            generated = Generated(root / 'checkpoint', Cache(root / 'rows'), self.device, self.clock)
+            made = generated.rows(job.count, observers, lambda path: None, steps=FEW_STEPS[0])
+            result |= {'count': job.count, 'figures': figures(made, *self._real(data, observers))}
+        files = [path for path in (root / 'checkpoint').rglob('*') if path.is_file()] if job.ship else []
+        return result | {'files': [path.relative_to(self.work).as_posix() for path in files]}
+
+    def _samples(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
+        data = self._data(stages[0])
+        observers = all_observers(data.train_dataset, self.device)
+        generated, files = self._generated(job)
+        made = generated.rows(job.count, observers, files.append, steps=FEW_STEPS[0])
+        result = {'count': job.count, 'figures': figures(made, *self._real(data, observers))}
+        return result | {'files': self._relative(files)}
+
+    def _steps(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
+        data = self._data(stages[0])
+        observers = feature_observers(data.train_dataset.spec, self.device)  # type: ignore[union-attr]
+        generated, files = self._generated(job)
+        samplings: list[dict[str, Any]] = [{'steps': steps} for steps in FEW_STEPS]
+        samplings.append({'steps': max(2, round(ANCESTRAL * min(1.0, self.scale))), 'solver': 'ddpm'})
+        found = []
+        for sampling in samplings:
+            made = generated.rows(job.count, observers, files.append, **sampling)
+            found.append({'sampling': sampling, 'figures': distances(made, *self._real(data, observers))})
+        return {'count': job.count, 'samplings': found, 'files': self._relative(files)}
+
+    def _train_speed(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
+        path = self.work / job.name / 'measured.json'
+        known = read_json(path) if path.is_file() else {}
+        root = self.work / job.config
+        if not (root / 'autoencoder').is_dir():
+            raise SpecDMError(f'{job.name} needs {job.config}, whose autoencoder is not in {root}')
+        found = train_speed(stages, root, self.clock, known, lambda values: write_json(path, dict(values)), self.scale)
+        batches = {stage.task: stage.data.get('batch_size') for stage in stages}
+        return {'stages': found, 'batch_sizes': batches, 'files': []}
+
+    def _sample_speed(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
+        path = self.work / job.name / 'measured.json'
+        known = read_json(path) if path.is_file() else {}
+        checkpoint = self.work / job.of / 'checkpoint'
+        found = sample_speed(
+            checkpoint, self.device, self.clock, known, lambda values: write_json(path, dict(values)), self.scale
+        )
+        return {'arithmetic': found, 'steps': FEW_STEPS[0], 'files': []}
+
+    def _data(self, stage: Stage) -> PackedDataModule:
+        """The data of a stage with all splits; each is decoded once in a call."""
+        name = repr({key: value for key, value in stage.data.items() if key not in ('batch_size', 'num_workers')})
+        if name not in self._opened:
+            data = PackedDataModule(**stage.data)
+            data.setup('fit')
+            data.setup('test')
+            self._opened[name] = data
+        return self._opened[name]
+
+    def _real(self, data: PackedDataModule, observers: list[Observer]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What observers see of the train and of the test samples."""
+        cache = Cache(self.work / 'real')
+        # A train sample is its own copy
+        of_train = [observer for observer in observers if not isinstance(observer, CopyObserver)]
+        return real_rows(data.train_dataset, of_train, cache), real_rows(data.test_dataset, observers, cache)
+
+    def _generated(self, job: Job) -> tuple[Generated, list[Path]]:
+        root = self.work / job.of
+        return Generated(root / 'checkpoint', Cache(root / 'quality.parts'), self.device, self.clock), []
+
+    def _relative(self, files: list[Path]) -> list[str]:
+        return sorted({path.relative_to(self.work).as_posix() for path in files})

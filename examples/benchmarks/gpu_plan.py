@@ -1,0 +1,132 @@
+"""What gpu.py does, in order of priority, and how a job's configuration is read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.stages import merge
+
+# Stages of a preset that need nothing but this package's core; the judge is trained elsewhere
+_STAGES = ('AutoencoderTask', 'PixelSpaceTask', 'LatentDiffusionTask')
+_DATA = {'OSCDPatchesDataModule': False, 'OSCDLandCoverDataModule': True}
+_OWN_DATA = ('patch_size', 'overlap', 'batch_size', 'num_workers')
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line of the plan.
+
+    Attributes:
+        name: Names its folder; what a later job names in ``of``.
+        kind: What is done.
+        config: A preset, without suffix.
+        minutes: Wall clock of a training, its measurements and validation included.
+        changes: Arguments of tasks that differ from the preset, by class name.
+        seed: Of a training.
+        of: The training whose checkpoint is sampled.
+        count: Samples that are generated.
+        ship: Whether the checkpoint is brought back.
+    """
+
+    name: str
+    kind: Literal['train', 'samples', 'steps', 'train-speed', 'sample-speed']
+    config: str
+    minutes: float = 0.0
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+    of: str = ''
+    count: int = 0
+    ship: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of a job: a task, its data and the most steps that the preset gives it."""
+
+    task: str
+    arguments: Mapping[str, Any]
+    data: Mapping[str, Any]
+    max_steps: int
+
+
+_HALF = {'LatentDiffusionTask': {'half_precision': True}}
+# The paper's two comparisons; single_stream is LDM's autoencoder, as large as both branches together
+ARMS: dict[str, dict[str, dict[str, Any]]] = {
+    'two-stream': {},
+    'single-stream': {'AutoencoderTask': {'kind': 'single_stream'}},
+    'no-sad': {'AutoencoderTask': {'sad_weight': 0.0}},
+}
+SEEDS = (0, 1, 2)
+FEW_STEPS = (20, 10, 4, 1)
+ANCESTRAL = 1000
+_GENERATORS = ('oscd-landcover', 'oscd')
+
+PLAN: tuple[Job, ...] = (
+    *(Job(name, 'train', name, minutes=6, changes=_HALF, ship=True) for name in _GENERATORS),
+    *(Job(f'{name}-samples', 'samples', name, of=name, count=5000) for name in _GENERATORS),
+    *(
+        Job(f'{arm}-{seed}', 'train', 'oscd-landcover', minutes=1.5, changes=changes, seed=seed, count=1000)
+        for seed in SEEDS
+        for arm, changes in ARMS.items()
+    ),
+    *(Job(f'{name}-steps', 'steps', name, of=name, count=512) for name in _GENERATORS),
+    Job('train-speed', 'train-speed', 'oscd-landcover'),
+    Job('sample-speed', 'sample-speed', 'oscd-landcover', of='oscd-landcover'),
+)
+
+
+def scaled(job: Job, scale: float) -> Job:
+    """The job with fewer minutes and samples, for a rehearsal."""
+    return replace(job, minutes=job.minutes * scale, count=max(4, round(job.count * scale)) if job.count else 0)
+
+
+def read_stages(job: Job, conf: Path, pack: Path, work: Path) -> list[Stage]:
+    """The trainings of a job, as ``specdm fit`` reads them, on the pack and below ``work`` instead of ``runs``.
+
+    Raises:
+        SpecDMError: The preset is missing or names other data than a pack serves.
+    """
+    path = conf / f'{job.config}.yaml'
+    if not path.is_file():
+        raise SpecDMError(f'there is no preset {path}')
+    top = yaml.safe_load(path.read_text(encoding='utf-8'))
+    stages = [merge(top, stage) for stage in top.pop('stages')]
+    found = []
+    for config in stages:
+        task = config['model']['class_path'].rpartition('.')[-1]
+        if task in _STAGES:
+            arguments = {**config['model'].get('init_args', {}), **job.changes.get(task, {})}
+            moved = {name: _moved(value, work) for name, value in arguments.items()}
+            found.append(Stage(task, moved, _packed(config['data'], pack, path), config['trainer']['max_steps']))
+    return found
+
+
+def _moved(value: Any, work: Path) -> Any:
+    """A path that the preset has below ``runs``."""
+    return str(work / value.removeprefix('runs/')) if isinstance(value, str) and value.startswith('runs/') else value
+
+
+def _packed(data: Mapping[str, Any], pack: Path, path: Path) -> dict[str, Any]:
+    name = data['class_path'].rpartition('.')[-1]
+    given = data.get('init_args', {})
+    if name not in _DATA or 'bands' in given:
+        raise SpecDMError(f'{path} asks for {name}, a pack serves {", ".join(_DATA)} with the bands that it holds')
+    own = {key: given[key] for key in _OWN_DATA if key in given}
+    val = {'val_scenes': given['val_cities']} if 'val_cities' in given else {}
+    return {'root': pack, 'land_cover': _DATA[name], **own, **val}
+
+
+def chosen(only: Sequence[str]) -> tuple[Job, ...]:
+    """The jobs of these names, in the order of the plan; all for none.
+
+    Raises:
+        SpecDMError: There is no such job.
+    """
+    names = [job.name for job in PLAN]
+    if unknown := [name for name in only if name not in names]:
+        raise SpecDMError(f'there is no job {unknown[0]}; there are {", ".join(names)}')
+    return tuple(job for job in PLAN if not only or job.name in only)

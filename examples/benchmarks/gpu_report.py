@@ -1,0 +1,145 @@
+"""Markdown tables of what gpu.py has measured; what was not measured is not in them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpu_plan import ARMS, PLAN, SEEDS
+
+from torchgeo_specdm.checkpoint import read_json
+
+Result = Mapping[str, Any]
+
+
+def report(work: Path) -> str:
+    """All tables of the results below ``work``."""
+    paths = {job.name: work / job.name / 'result.json' for job in PLAN}
+    results = {name: read_json(path) for name, path in paths.items() if path.is_file()}
+    sections = {
+        'Trainings': _trainings(results),
+        'Variants of a training step': _variants(results),
+        'Samples': _samples(results),
+        'Comparisons': _comparisons(results),
+        'Few steps': _steps(results),
+        'Time and memory of a training step': _train_speed(results),
+        'Samples per second': _sample_speed(results),
+    }
+    devices = sorted({f'{result["device"]}, PyTorch {result["torch"]}' for result in results.values()})
+    rehearsed = [f'{name} at scale {result["scale"]:g}' for name, result in results.items() if result['scale'] != 1]
+    head = [f'Measured on {device}.' for device in devices]
+    head += [f'REHEARSED, no result: {", ".join(rehearsed)}.'] if rehearsed else []
+    parts = [f'## {title}\n\n{table}' for title, table in sections.items() if table]
+    return '\n\n'.join([*head, *parts]) or f'nothing is finished in {work}'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; empty without rows."""
+    lines = [f'| {" | ".join(cells)} |' for cells in rows]
+    return '\n'.join([f'| {" | ".join(head)} |', '|---' * len(head) + '|', *lines]) if lines else ''
+
+
+def number(value: float) -> str:
+    """Four digits."""
+    return f'{value:.4g}'
+
+
+def _trainings(results: Mapping[str, Result]) -> str:
+    head = ['job', 'stage', 'steps', 'steps of the preset', 'variant', 'ms a step', 'train s', 'all s', 'GPU MB', 'val']
+    rows = []
+    for name, result in results.items():
+        for task, stage in result.get('stages', {}).items() if result['kind'] == 'train' else ():
+            step = 1000 * stage['variants'][stage['variant']]['step_seconds']
+            scores = ', '.join(f'{key.removeprefix("val_")} {number(v)}' for key, v in stage['metrics'].items())
+            times = (number(step), number(stage['train_seconds']), number(stage['seconds']), number(stage['memory_mb']))
+            steps = (str(stage['max_steps']), str(stage['preset_steps']))
+            rows.append((name, task, *steps, stage['variant'], *times, scores))
+    return table(head, rows)
+
+
+def _variants(results: Mapping[str, Result]) -> str:
+    rows = [
+        (name, task, variant, number(1000 * found['step_seconds']), number(found['memory_mb']))
+        for name, result in results.items()
+        if result['kind'] == 'train' and not result.get('count')
+        for task, stage in result['stages'].items()
+        for variant, found in stage['variants'].items()
+    ]
+    return table(['job', 'stage', 'variant', 'ms a step', 'GPU MB'], rows)
+
+
+def _samples(results: Mapping[str, Result]) -> str:
+    rows = [
+        (name, str(result['count']), figure, number(value))
+        for name, result in results.items()
+        if result['kind'] == 'samples'
+        for figure, value in result['figures'].items()
+    ]
+    return table(['job', 'samples', 'figure', 'value'], rows)
+
+
+def _comparisons(results: Mapping[str, Result]) -> str:
+    """Each arm's seeds one by one: three have no interval."""
+    found = {arm: [results.get(f'{arm}-{seed}') for seed in SEEDS] for arm in ARMS}
+    first = next((result for row in found.values() for result in row if result), None)
+    if first is None:
+        return ''
+    names = [('figures', figure) for figure in first['figures']]
+    names += [(task, metric) for task, stage in first['stages'].items() for metric in stage['metrics']]
+    rows = [
+        (metric if part == 'figures' else f'{task_label(part)} {metric}', arm, *(_value(r, part, metric) for r in row))
+        for part, metric in names
+        for arm, row in found.items()
+    ]
+    return table(['figure', 'arm', *(f'seed {seed}' for seed in SEEDS)], rows)
+
+
+def task_label(task: str) -> str:
+    """A short name of a stage."""
+    return {'LatentDiffusionTask': 'denoiser'}.get(task, 'autoencoder')
+
+
+def _value(result: Result | None, part: str, metric: str) -> str:
+    if result is None:
+        return 'not measured'
+    values = result['figures'] if part == 'figures' else result['stages'].get(part, {}).get('metrics', {})
+    return number(values[metric]) if metric in values else 'not measured'
+
+
+def _steps(results: Mapping[str, Result]) -> str:
+    rows = []
+    for name, result in results.items():
+        if result['kind'] != 'steps':
+            continue
+        reference = result['samplings'][-1]['figures']
+        for found in result['samplings']:
+            sampling, figures = found['sampling'], found['figures']
+            for key in (key for key in figures if key.endswith(' FD')):
+                ratio = number(figures[key] / reference[key])
+                label = f'{sampling["steps"]} {sampling.get("solver", "default")}'
+                count = figures[key.removesuffix('FD') + 'N']
+                rows.append((name, label, key, f'{count:.0f}', number(figures[key]), ratio))
+    return table(['job', 'steps', 'features', 'N', 'value', 'over the last'], rows)
+
+
+def _train_speed(results: Mapping[str, Result]) -> str:
+    rows = []
+    for result in results.values():
+        for task, variants in result['stages'].items() if result['kind'] == 'train-speed' else ():
+            for variant, found in variants.items():
+                if 'failed' in found:
+                    cells = [f'failed: {found["failed"]}', '', '']
+                else:
+                    milliseconds = number(1000 * found['step_seconds'])
+                    cells = [milliseconds, number(found['first_seconds']), number(found['memory_mb'])]
+                rows.append([result['config'], task, str(result['batch_sizes'][task]), variant, *cells])
+    return table(['preset', 'stage', 'batch', 'variant', 'ms a step', 'first steps s', 'GPU MB'], rows)
+
+
+def _sample_speed(results: Mapping[str, Result]) -> str:
+    rows = []
+    for result in results.values():
+        for arithmetic, sizes in result['arithmetic'].items() if result['kind'] == 'sample-speed' else ():
+            for size, found in sizes.items():
+                rate = found.get('failed') or number(found['samples_per_second'])
+                rows.append([result['config'], arithmetic, size, rate, number(found.get('memory_mb', 0))])
+    return table(['preset', 'arithmetic', 'batch', 'samples per second at 20 steps', 'GPU MB'], rows)

