@@ -1,25 +1,41 @@
 """gpu.py rehearsed in small: its whole plan, what happens when it is stopped or killed, and what comes back."""
 
 import importlib
+import json
+import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from tests.data.oscd.data import write_oscd
+from tests.test_imports import ABSENT
+from torchgeo_specdm import tasks
+from torchgeo_specdm.checkpoint import folder_hash
+from torchgeo_specdm.datamodules import PackedDataModule
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.evaluation.cache import Cache
+from torchgeo_specdm.pipeline import SpecDMPipeline
+from torchgeo_specdm.resume import ResumeCheckpoint
 
 EXAMPLES = Path(__file__).parents[1] / 'examples'
-MODULES = ('gpu', 'gpu_jobs', 'gpu_parts', 'gpu_plan', 'gpu_report', 'gpu_rows', 'gpu_speed', 'gpu_train', 'pack')
+PARTS = ('jobs', 'parts', 'plan', 'rows', 'steps', 'train')
+LAND = 'oscd-landcover'
 
 
 @pytest.fixture(scope='module')
 def scripts() -> Iterator[SimpleNamespace]:
-    """The modules of gpu.py, which lie outside of the package."""
+    """The modules of gpu.py, which lie outside of the package, and pack.py."""
     sys.path.insert(0, str(EXAMPLES / 'benchmarks'))
-    yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
+    parts = {name: importlib.import_module(f'gpu_{name}') for name in PARTS}
+    yield SimpleNamespace(gpu=importlib.import_module('gpu'), pack=importlib.import_module('pack'), **parts)
     sys.path.remove(str(EXAMPLES / 'benchmarks'))
 
 
@@ -30,32 +46,35 @@ def site(tmp_path_factory: pytest.TempPathFactory, scripts: SimpleNamespace) -> 
     write_oscd(folder / 'oscd', height=48, width=64)
     scripts.pack.main(['--root', str(folder / 'oscd'), '--out', str(folder / 'pack')])
     (folder / 'conf').mkdir()
-    for name in ('oscd', 'oscd-landcover'):
+    for name in ('oscd', LAND):
         config = yaml.safe_load((EXAMPLES / 'conf' / f'{name}.yaml').read_text())
         first, second = config['stages'][:2]
-        config['data']['init_args'] |= {'patch_size': 16, 'overlap': 0.25, 'batch_size': 4, 'num_workers': 0}
+        config['data']['init_args'] |= {'patch_size': 16, 'overlap': 0.0, 'batch_size': 4, 'num_workers': 0}
         second['data'] = {'init_args': {'batch_size': 4}}
-        first['model']['init_args'] |= {'width': [32, 16], 'depth': 1}
-        second['model']['init_args'] |= {'widths': [32, 32], 'depth': 1}
+        first['model']['init_args'] |= {'width': [16, 16], 'depth': 1}
+        second['model']['init_args'] |= {'widths': [32], 'depth': 1}
         for stage in (first, second):
-            stage['trainer']['max_steps'] = 6
+            stage['trainer']['max_steps'] = 5
         (folder / 'conf' / f'{name}.yaml').write_text(yaml.safe_dump(config))
     return folder
 
 
 @pytest.fixture(autouse=True)
-def one_extractor(scripts: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network of the other one takes longer than all else."""
-    monkeypatch.setattr(scripts.gpu_rows, 'has_lite0', lambda: False)
+def spectral_features_alone(scripts: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network of the other ones takes longer than all else."""
+    monkeypatch.setattr(scripts.rows, 'has_lite0', lambda: False)
 
 
 def call(scripts: SimpleNamespace, site: Path, folder: Path, *options: str) -> None:
-    """One slice at a hundredth of the time, in ``folder``."""
+    """One call with at most a hundredth of the time, in ``folder``."""
     given = {'--pack': site / 'pack', '--conf': site / 'conf', '--work': folder / 'work', '--out': folder / 'out'}
     fixed = [str(part) for pair in given.items() for part in pair]
-    import time
+    scripts.gpu.main(['run', *fixed, '--scale', '0.005', *options], start=time.monotonic())
 
-    scripts.gpu.main(['run', *fixed, '--scale', '0.01', *options], start=time.monotonic())
+
+def result(folder: Path, job: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / job / 'result.json').read_text())
+    return found
 
 
 def test_the_whole_plan(
@@ -63,7 +82,176 @@ def test_the_whole_plan(
 ) -> None:
     call(scripts, site, tmp_path)
     assert 'all that is finished is sent' in capsys.readouterr().out
-    scripts.gpu.main(['join', '--shards', str(tmp_path / 'out'), '--work', str(tmp_path / 'back')])
+    back = tmp_path / 'back'
+    scripts.gpu.main(['join', '--shards', str(tmp_path / 'out'), '--work', str(back)])
     assert 'all of it is in' in capsys.readouterr().out
-    scripts.gpu.main(['report', '--work', str(tmp_path / 'back')])
-    print(capsys.readouterr().out, file=sys.stderr)
+    jobs = [job.name for job in scripts.plan.PLAN]
+    assert all(result(back, job)['job'] == job for job in jobs)
+
+    # Shipped are the generators alone, as they were written
+    assert sorted(path.parent.name for path in back.glob('*/checkpoint')) == ['oscd', LAND]
+    for name, task in (('oscd', 'change'), (LAND, 'segmentation')):
+        checkpoint = back / name / 'checkpoint'
+        assert (
+            result(back, name)['checkpoint']
+            == folder_hash(checkpoint)
+            == folder_hash(tmp_path / 'work' / checkpoint.relative_to(back))
+        )
+        assert SpecDMPipeline.from_pretrained(checkpoint).spec.task == task
+        assert result(back, name)['stages']['AutoencoderTask']['max_steps'] <= 5
+        metrics = result(back, name)['stages']['LatentDiffusionTask']['metrics']
+        assert metrics['val_loss'] > 0
+    assert not list((tmp_path / 'work').rglob('last.ckpt'))
+
+    # The rows are where quality.py looks for them, and say what the samples are
+    data = PackedDataModule(site / 'pack', land_cover=True, patch_size=16, overlap=0.0)
+    data.setup('fit')
+    observers = scripts.rows.all_observers(data.train_dataset, torch.device('cpu'))
+    about = {'weights': folder_hash(back / LAND / 'checkpoint'), 'steps': 20, 'samples': [0, 25]}
+    kept = Cache(back / LAND / 'quality.parts')
+    made = SpecDMPipeline.from_pretrained(back / LAND / 'checkpoint').sample(range(16, 24), steps=20)
+    for observer in observers:
+        rows = kept.load(f'samples-{observer.name.replace("/", "-")}', {**about, 'observer': observer.settings})
+        assert rows is not None
+        again = observer.observe(made['image'][:, None], made['mask'])
+        for name, values in rows.items():
+            assert len(values) == 25
+            torch.testing.assert_close(values[16:24], again[name])
+
+    scripts.gpu.main(['report', '--work', str(back)])
+    report = capsys.readouterr().out
+    assert 'REHEARSED, no result' in report
+    assert all(f'| {job} |' in report for job in jobs if not job.endswith('-speed') and not job[-1].isdigit())
+    assert report.count('not measured') == 0
+    (back / 'no-sad-2' / 'result.json').unlink()
+    scripts.gpu.main(['report', '--work', str(back)])
+    assert 'not measured' in capsys.readouterr().out
+
+    # What came back is not sent once more by a call that goes on from it
+    call(scripts, site, tmp_path / 'next', '--only', 'sample-speed', '--work', str(back))
+    assert not list((tmp_path / 'next').rglob('slice-*'))
+
+
+class KilledError(BaseException):
+    """Stands in for a signal that leaves no time."""
+
+
+@pytest.mark.parametrize('hard', [False, True])
+def test_a_training_goes_on_where_it_was(
+    hard: bool, scripts: SimpleNamespace, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the end of a call the state is that of the last step, after a kill that of the last save."""
+    counted: list[float] = []
+    measured: list[str] = []
+
+    def check(clock: Any, needed: float = 0.0) -> None:
+        counted.append(needed)
+        if len(counted) == 4:
+            raise KilledError if hard else scripts.train.SliceEndError
+
+    def measure_step(stage: Any, *_: Any) -> dict[str, float]:
+        measured.append(stage.task)
+        return {'step_seconds': 1e-3, 'first_seconds': 0.0, 'memory_mb': 0.0}
+
+    monkeypatch.setattr(scripts.train, 'measure_step', measure_step)
+    only = ('--only', LAND, '--scale', '1')
+    with monkeypatch.context() as patch:
+        patch.setattr(scripts.train.Clock, 'check', check)
+        if hard:
+            patch.setattr(scripts.train, '_SAVE_EVERY', 0.0)
+            patch.setattr(ResumeCheckpoint, 'on_exception', lambda *_: None)
+            with pytest.raises(KilledError):
+                call(scripts, site, tmp_path, *only)
+        else:
+            call(scripts, site, tmp_path, *only)
+    folder = tmp_path / 'work' / LAND
+    state = torch.load(folder / 'AutoencoderTask' / 'last.ckpt', weights_only=True)
+    assert state['global_step'] == 3
+    planned = json.loads((folder / 'AutoencoderTask.json').read_text())
+    assert not (folder / 'result.json').exists()
+    assert not (folder / 'autoencoder').exists()
+
+    counted.clear()
+    measured.clear()
+    monkeypatch.setattr(scripts.train.Clock, 'check', lambda *_: counted.append(0.0))
+    call(scripts, site, tmp_path, *only)
+    stages = result(tmp_path / 'work', LAND)['stages']
+    # The steps that were left, as many as were planned, and no measurement of what was measured
+    assert stages['AutoencoderTask']['max_steps'] == planned['max_steps'] == 5
+    assert len(counted) == 2 + stages['LatentDiffusionTask']['max_steps']
+    assert set(measured) == {'LatentDiffusionTask'}
+    seen = list((tmp_path / 'out').iterdir())
+    call(scripts, site, tmp_path, *only)
+    assert list((tmp_path / 'out').iterdir()) == seen
+
+
+def test_results_return_in_small_files(
+    scripts: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, out, back = (tmp_path / name for name in ('work', 'out', 'back'))
+    monkeypatch.setattr(scripts.parts, 'SHARD', 1000)
+    monkeypatch.setattr(scripts.parts, 'MOST_FILES', 3)
+    monkeypatch.setattr(scripts.parts, 'MOST_BYTES', 2500)
+    work.mkdir()
+    (work / 'weights').write_bytes(bytes(range(256)) * 20)
+    (work / 'result.json').write_text('{}')
+    scripts.parts.store(work, [work / 'weights', work / 'result.json'], work / 'outbox')
+    calls = 0
+    while True:
+        left = scripts.parts.send(work / 'outbox', out / str(calls))
+        sizes = [path.stat().st_size for path in (out / str(calls)).iterdir()]
+        assert len(sizes) <= 3
+        assert sum(sizes) <= 2500
+        assert max(sizes) <= 1000
+        calls += 1
+        if not left:
+            break
+        assert scripts.parts.join([out], back)
+        assert not (back / 'weights').exists()
+    assert calls > 3
+    assert scripts.parts.join([out], back) == []
+    assert (back / 'weights').read_bytes() == (work / 'weights').read_bytes()
+    damaged = next(out.rglob('slice-000.03'))
+    data = damaged.read_bytes()
+    damaged.write_bytes(data[::-1])
+    with pytest.raises(SpecDMError, match='damaged: copy them again'):
+        scripts.parts.join([out], back)
+    damaged.unlink()
+    assert scripts.parts.join([out], back) == ['slice-000.03']
+    # What did not arrive is sent again
+    scripts.parts.send_again(work / 'outbox')
+    assert len(scripts.parts.send(work / 'outbox', tmp_path / 'again')) == 10 - 2
+    # An archive that comes later has another name
+    scripts.parts.store(work, [work / 'result.json'], work / 'outbox')
+    assert (work / 'outbox' / 'slice-001.json').is_file()
+
+
+def test_the_plan_fits_the_presets(scripts: SimpleNamespace, site: Path, tmp_path: Path) -> None:
+    for job in scripts.plan.PLAN:
+        stages = scripts.plan.read_stages(job, EXAMPLES / 'conf', site / 'pack', tmp_path)
+        assert [stage.task for stage in stages] == ['AutoencoderTask', 'LatentDiffusionTask']
+        for stage in stages:
+            task = getattr(tasks, stage.task)(**stage.arguments)
+            assert dict(task.hparams).items() >= job.changes.get(stage.task, {}).items()
+            PackedDataModule(**stage.data)
+    names = [job.name for job in scripts.plan.PLAN]
+    assert len(set(names)) == len(names)
+    assert all(job.of in names for job in scripts.plan.PLAN if job.of)
+    with pytest.raises(SpecDMError, match='there is no job x; there are oscd-landcover'):
+        scripts.plan.chosen(['x'])
+    with pytest.raises(SpecDMError, match='a pack serves OSCDPatchesDataModule'):
+        scripts.plan.read_stages(scripts.plan.Job('x', 'train', 'segmunich'), EXAMPLES / 'conf', site, tmp_path)
+
+
+def test_it_needs_no_torchgeo() -> None:
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({ABSENT!r}))
+sys.path.insert(0, {str(EXAMPLES / 'benchmarks')!r})
+import gpu
+gpu.main(['list'])
+from torchgeo_specdm.tasks import AutoencoderTask, LatentDiffusionTask, PixelSpaceTask
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=180, env=os.environ)
+    assert not done.returncode, done.stderr
+    assert done.stdout.startswith('oscd-landcover           train         6 min')

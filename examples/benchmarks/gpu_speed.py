@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from gpu_plan import Stage
-from gpu_train import Clock, allow_tf32, measure_step, open_data, peak_memory
+from gpu_steps import allow_tf32, measure_step, open_data, peak_memory
+from gpu_train import Clock
 
 from torchgeo_specdm.datasets.device import same_arithmetic
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
-# The words of a variant are those of gpu_train.Switch; bf16 is what a task does on a GPU by itself
+# The words of a variant are those of gpu_steps.Switch; bf16 is what a task does on a GPU by itself
 TRAIN_VARIANTS = (
     'float32',
     'float32 tf32',
@@ -96,7 +97,7 @@ def _seconds(pipeline: SpecDMPipeline, arithmetic: str, size: int, least: float)
     if arithmetic == 'float32':
         context: Any = same_arithmetic(device)
     else:
-        allow_tf32(True)
+        allow_tf32(True, True)
         context = torch.autocast(device.type, torch.bfloat16) if arithmetic == 'bf16' else nullcontext()
     with context:
         # The first one chooses kernels
