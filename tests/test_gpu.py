@@ -220,7 +220,8 @@ def test_results_return_in_small_files(
     assert scripts.parts.join([out], back) == ['slice-000.03']
     # What did not arrive is sent again
     scripts.parts.send_again(work / 'outbox')
-    assert len(scripts.parts.send(work / 'outbox', tmp_path / 'again')) == 10 - 2
+    waiting = len(list((work / 'outbox').glob('slice-*')))
+    assert len(scripts.parts.send(work / 'outbox', tmp_path / 'again')) == waiting - 2
     # An archive that comes later has another name
     scripts.parts.store(work, [work / 'result.json'], work / 'outbox')
     assert (work / 'outbox' / 'slice-001.json').is_file()

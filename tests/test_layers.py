@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_imports import ABSENT
+
 PACKAGE = Path(__file__).parents[1] / 'torchgeo_specdm'
 LAYERS = {
     **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'lazy'], 0),
@@ -20,6 +22,16 @@ LAYERS = {
 # These run where neither TorchGeo nor GDAL is installed
 LIGHT = ('errors', 'sensors', 'spec', 'compat', 'lazy', 'functional', 'models', 'diffusion', 'checkpoint', 'pipeline')
 HEAVY = {'torchgeo', 'rasterio', 'kornia', 'lightning', 'pytorch_lightning'}
+# What trains and measures a generator runs where these are not installed; tests/test_imports.py tries it
+TRAINING = (
+    'tasks.autoencoder',
+    'tasks.latent_diffusion',
+    'tasks.pixels',
+    'datamodules.packed',
+    'resume',
+    'alignment.copies',
+    *(f'evaluation.{name}' for name in ('copying', 'fidelity', 'reconstruction', 'rule', 'semantics', 'spectra')),
+)
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py'))
 
 
@@ -47,6 +59,35 @@ def test_imports_point_upwards(module: str) -> None:
             assert LAYERS[other] <= LAYERS[part(module)], f'{module} imports {name}, of a layer below'
         if part(module) in LIGHT:
             assert top not in HEAVY, f'{module} imports {name}'
+
+
+def on_import(path: Path) -> Iterator[str]:
+    """Dotted names of the modules that importing a file imports."""
+    for node in ast.parse(path.read_text(encoding='utf-8')).body:
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from {str(node.module), *(f'{node.module}.{name.name}' for name in node.names)}
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module of this package."""
+    path = PACKAGE.parent / module.replace('.', '/')
+    return next((p for p in (path.with_suffix('.py'), path / '__init__.py') if p.is_file()), None)
+
+
+@pytest.mark.parametrize('module', TRAINING)
+def test_training_a_generator_imports_no_torchgeo(module: str) -> None:
+    waiting, seen = [f'torchgeo_specdm.{module}'], set()
+    while waiting:
+        name = waiting.pop()
+        assert name.partition('.')[0] not in ABSENT, f'{module} imports {name}'
+        path = file_of(name)
+        if path is not None and name not in seen:
+            seen.add(name)
+            parents = ['.'.join(name.split('.')[:end]) for end in range(1, name.count('.') + 1)]
+            waiting += [*on_import(path), *parents]
+    assert len(seen) > 1
 
 
 def test_the_documentation_draws_the_same_layers() -> None:

@@ -64,7 +64,7 @@ class Bench:
         fastest = {task: stage['variant'] for task, stage in known.items()}
         result = train(job, stages, root, self.clock, self.scale, fastest)
         if job.count:
-            data = packed(stages[0].data)
+            data = packed(stages[0].data, 'fit', 'test')
             spec = data.train_dataset.spec  # type: ignore[union-attr]
             ruled: list[Observer] = [RuleObserver(spec)] if stages[0].data['land_cover'] else []
             observers = [*feature_observers(spec, self.device), SpectraObserver(spec), *ruled]
@@ -75,7 +75,7 @@ class Bench:
         return result | {'files': [path.relative_to(self.work).as_posix() for path in files]}
 
     def _samples(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
-        data = packed(stages[0].data)
+        data = packed(stages[0].data, 'fit', 'test')
         observers = all_observers(data.train_dataset, self.device)
         generated, files = self._generated(job)
         made = generated.rows(job.count, observers, files.append, steps=FEW_STEPS[0])
@@ -83,7 +83,7 @@ class Bench:
         return result | {'files': self._relative(files)}
 
     def _steps(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
-        data = packed(stages[0].data)
+        data = packed(stages[0].data, 'fit', 'test')
         observers = feature_observers(data.train_dataset.spec, self.device)  # type: ignore[union-attr]
         generated, files = self._generated(job)
         samplings: list[dict[str, Any]] = [{'steps': steps} for steps in FEW_STEPS]

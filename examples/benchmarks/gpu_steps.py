@@ -102,19 +102,18 @@ def make_task(stage: Stage) -> GeneratorTask:
 
 def open_data(stage: Stage, root: Path) -> Any:
     """The data that the task of a stage trains on."""
-    return make_task(stage).wrap_datamodule(packed(stage.data), root)
+    return make_task(stage).wrap_datamodule(packed(stage.data, 'fit'), root)
 
 
-def packed(data: Mapping[str, Any]) -> datamodules.PackedDataModule:
-    """A datamodule of these arguments, ready; its scenes are decoded once in a process."""
+def packed(data: Mapping[str, Any], *stages: str) -> datamodules.PackedDataModule:
+    """A datamodule of these arguments, set up for these stages; scenes are decoded once in a process."""
     module = datamodules.PackedDataModule(**data)
     key = repr([module.pack.folder, module.land_cover, module.patch_size, module.overlap, module.val_scenes])
-    if key not in _DECODED:
-        for stage in ('fit', 'test'):
-            module.setup(stage)
-        _DECODED[key] = module
+    decoded = _DECODED.setdefault(key, module)
+    for stage in stages:
+        decoded.setup(stage)
     for name in ('train_dataset', 'val_dataset', 'test_dataset'):
-        setattr(module, name, getattr(_DECODED[key], name))
+        setattr(module, name, getattr(decoded, name))
     return module
 
 
