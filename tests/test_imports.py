@@ -45,45 +45,6 @@ def test_unknown_names_are_attribute_errors() -> None:
         _ = torchgeo_specdm.nothing
 
 
-# What a machine that only trains may lack
-ABSENT = ('torchgeo', 'rasterio', 'kornia', 'segmentation_models_pytorch', 'jsonargparse', 'platformdirs')
-
-
-def test_a_generator_is_trained_and_sampled_without_torchgeo(tmp_path: Path) -> None:
-    code = f"""
-import sys
-sys.modules.update(dict.fromkeys({ABSENT!r}))
-
-from pathlib import Path
-
-import numpy as np
-from lightning.pytorch import Trainer
-
-from torchgeo_specdm.datamodules import PackedDataModule
-from torchgeo_specdm.datasets.pack import Scene, write_pack
-from torchgeo_specdm.pipeline import SpecDMPipeline
-from torchgeo_specdm.spec import DatasetSpec
-from torchgeo_specdm.tasks import AutoencoderTask, LatentDiffusionTask
-
-spec = DatasetSpec('two bands', 'segmentation', ('a', 'b'), ('one', 'other'), patch_size=16, dtype='uint16')
-drawn = np.random.default_rng(0)
-images = drawn.integers(1000, 2000, size=(3, 1, 2, 32, 48)).astype(np.uint16)
-scenes = [Scene(str(number), 'train', image, image[0, 0] % 2) for number, image in enumerate(images)]
-write_pack('pack', scenes, spec)
-for task in (
-    AutoencoderTask(latent_channels=(2, 1), width=(16, 16), depth=1),
-    LatentDiffusionTask(widths=(32, 32), depth=1),
-):
-    data = PackedDataModule('pack', patch_size=16, val_scenes=['2'], batch_size=4)
-    trainer = Trainer(accelerator='cpu', max_steps=3, logger=False, enable_progress_bar=False)
-    trainer.fit(task, task.wrap_datamodule(data, Path()))
-made = SpecDMPipeline.from_pretrained('checkpoint').sample(range(2), steps=2)
-assert made['image'].shape == (2, 2, 16, 16)
-"""
-    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, timeout=180)
-    assert not done.returncode, done.stderr
-
-
 @pytest.mark.parametrize('package', ['torchgeo_specdm', *(f'torchgeo_specdm.{n}' for n in LAZY)])
 def test_lazy_names_are_those_that_type_checkers_see(package: str) -> None:
     module = importlib.import_module(package)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_imports import ABSENT
-
 PACKAGE = Path(__file__).parents[1] / 'torchgeo_specdm'
 LAYERS = {
     **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'lazy'], 0),
@@ -22,7 +20,8 @@ LAYERS = {
 # These run where neither TorchGeo nor GDAL is installed
 LIGHT = ('errors', 'sensors', 'spec', 'compat', 'lazy', 'functional', 'models', 'diffusion', 'checkpoint', 'pipeline')
 HEAVY = {'torchgeo', 'rasterio', 'kornia', 'lightning', 'pytorch_lightning'}
-# What trains and measures a generator runs where these are not installed; tests/test_imports.py tries it
+# What trains and measures a generator runs where these are not installed; tests/test_gpu.py tries it
+ABSENT = ('torchgeo', 'rasterio', 'kornia', 'segmentation_models_pytorch', 'jsonargparse', 'platformdirs')
 TRAINING = (
     'tasks.autoencoder',
     'tasks.latent_diffusion',
