@@ -144,7 +144,7 @@ def test_a_training_goes_on_where_it_was(
     measured: list[str] = []
 
     def check(clock: Any, needed: float = 0.0) -> None:
-        counted.append(needed)
+        counted.extend([0.0] * (needed == 0))
         if len(counted) == 4:
             raise KilledError if hard else scripts.train.SliceEndError
 
@@ -172,7 +172,7 @@ def test_a_training_goes_on_where_it_was(
 
     counted.clear()
     measured.clear()
-    monkeypatch.setattr(scripts.train.Clock, 'check', lambda *_: counted.append(0.0))
+    monkeypatch.setattr(scripts.train.Clock, 'check', lambda _, needed=0.0: counted.extend([0.0] * (needed == 0)))
     call(scripts, site, tmp_path, *only)
     stages = result(tmp_path / 'work', LAND)['stages']
     # The steps that were left, as many as were planned, and no measurement of what was measured

@@ -1,7 +1,7 @@
 """How each kind of job is done."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from gpu_train import Clock, train
 
 from torchgeo_specdm.checkpoint import read_json, write_json
 from torchgeo_specdm.datamodules import PackedDataModule
-from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.cache import Cache
 from torchgeo_specdm.evaluation.copying import CopyObserver
 from torchgeo_specdm.evaluation.observation import Observer
@@ -97,9 +96,11 @@ class Bench:
     def _train_speed(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
         path = self.work / job.name / 'measured.json'
         known = read_json(path) if path.is_file() else {}
-        root = self.work / job.config
-        if not (root / 'autoencoder').is_dir():
-            raise SpecDMError(f'{job.name} needs {job.config}, whose autoencoder is not in {root}')
+        # What came back from another machine has this autoencoder alone
+        encoder = {'autoencoder': str(self.work / job.of / 'checkpoint' / 'autoencoder')}
+        given = [replace(stage, arguments={**stage.arguments, **encoder}) for stage in stages[1:]]
+        stages = [stages[0], *given]
+        root = self.work / job.name
         found = train_speed(stages, root, self.clock, known, lambda values: write_json(path, dict(values)), self.scale)
         batches = {stage.task: stage.data.get('batch_size') for stage in stages}
         return {'stages': found, 'batch_sizes': batches, 'files': []}

@@ -74,7 +74,7 @@ PLAN: tuple[Job, ...] = (
         for arm, changes in ARMS.items()
     ),
     *(Job(f'{name}-steps', 'steps', name, of=name, count=512) for name in _GENERATORS),
-    Job('train-speed', 'train-speed', 'oscd-landcover'),
+    Job('train-speed', 'train-speed', 'oscd-landcover', of='oscd-landcover'),
     Job('sample-speed', 'sample-speed', 'oscd-landcover', of='oscd-landcover'),
 )
 

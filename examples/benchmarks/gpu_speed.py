@@ -39,8 +39,8 @@ def train_speed(
     """Time of a step and memory of each stage in each variant; compiling is measured on a GPU alone.
 
     Args:
-        stages: Of a training that is done.
-        root: Its folder, which has the autoencoder that the second stage needs.
+        stages: Of a training that is done; the second one names the autoencoder.
+        root: Where the trainings that are measured write.
         clock: When this call must end.
         known: What an earlier call measured, by stage and variant.
         save: Told of each measurement.

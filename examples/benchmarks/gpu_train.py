@@ -20,6 +20,8 @@ _FIRST_SHARE = 1 / 3
 # Of the time that is left, for validation, for writing and for what a step takes longer later on
 _RESERVE = 0.05
 _SAVE_EVERY = 45.0  # [s]
+# What comes before the first step: decoding and encoding the data, measuring [s]
+_PREPARATION = 60.0
 
 
 class SliceEndError(BaseException):
@@ -92,6 +94,7 @@ def train(
         path = root / f'{stage.task}.json'
         known = read_json(path) if path.is_file() else {}
         if 'metrics' not in known:
+            clock.check(_PREPARATION * scale)
             start = time.monotonic()
             data = open_data(stage, root)
             variants = [fastest[stage.task]] if stage.task in fastest else VARIANTS
