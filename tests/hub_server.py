@@ -50,8 +50,8 @@ class _Hub(BaseHTTPRequestHandler):
             ]
             return self.send(200, json.dumps(rows).encode())
         if path.startswith('/api/models/owner/name'):
-            siblings = [{'rfilename': name} for name in names]
-            return self.send(200, json.dumps({'id': 'owner/name', 'sha': COMMIT, 'siblings': siblings}).encode())
+            about = {'id': 'owner/name', 'sha': COMMIT, 'private': False, 'downloads': 0, 'likes': 0, 'tags': []}
+            return self.send(200, json.dumps(about | {'siblings': [{'rfilename': name} for name in names]}).encode())
         name = path.removeprefix(f'/owner/name/resolve/{COMMIT}/')
         if name not in names:
             return self.send(404, b'', {'X-Error-Code': 'EntryNotFound'})

@@ -4,7 +4,6 @@ A card is a function of the folder. Figures come from the file that ``examples/b
 kept beside the card as ``quality.json``, and only if it was measured on these very weights.
 """
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -39,8 +38,8 @@ _CARD = """\
 
 # A generator of labelled images: {name}
 
-Draws {dates} with pixel masks that imitate {name}: {size}, for {task}. Made with
-torchgeo_specdm, by joint latent diffusion of image and mask. What it draws shows no real place.
+Draws {dates} with pixel masks that imitate {name}, for {task}: {size}.
+Image and mask come from one latent diffusion, by torchgeo_specdm. They are synthetic: a map of no place.
 
 ```python
 from torchgeo_specdm.datasets import SpecDMSynthetic
@@ -86,11 +85,11 @@ def write_card(folder: Path, metrics: Path | None = None) -> None:
         CheckpointError: The folder is no checkpoint, or a file in it is damaged.
         SpecDMError: The figures are those of other weights, or no figures.
     """
-    spec = SpecDMPipeline.read_spec(folder)
-    if metrics is not None:
-        found = _checked(metrics, folder)
+    spec, found = SpecDMPipeline.read_spec(folder), _measured(folder, metrics)
+    text = _text(folder, spec, found)
+    if found is not None:
         write_json(folder / QUALITY, {key: found[key] for key in ('checkpoint', 'command', 'rows') if key in found})
-    (folder / 'README.md').write_text(card(folder), encoding='utf-8')
+    (folder / 'README.md').write_text(text, encoding='utf-8')
     if spec.licence:
         (folder / 'LICENSE').write_text(licence_text(spec), encoding='utf-8')
 
@@ -102,7 +101,20 @@ def card(folder: Path) -> str:
         CheckpointError: The folder is no checkpoint, or a file in it is damaged.
         SpecDMError: ``quality.json`` is of other weights, or holds no figures.
     """
-    spec = SpecDMPipeline.read_spec(folder)
+    return _text(folder, SpecDMPipeline.read_spec(folder), _measured(folder))
+
+
+def licence_text(spec: DatasetSpec) -> str:
+    """The ``LICENSE`` of a checkpoint: that of the data, which it inherits."""
+    found = _CC.search(spec.licence)
+    link = f'\nhttps://creativecommons.org/licenses/{found[1].lower()}/{found[2]}/legalcode\n' if found else ''
+    return (
+        f'The weights in this folder were trained on {spec.name} and are under the licence of that data:\n\n'
+        f'{spec.licence}\n{link}\nAttribution: {spec.attribution or "none declared"}\n'
+    )
+
+
+def _text(folder: Path, spec: DatasetSpec, found: dict[str, Any] | None) -> str:
     training = read_json(folder / 'specdm.json').get('training', {})
     facts = [f'{training[key]} {text}' for key, text in _LENGTH.items() if training.get(key)]
     return _CARD.format(
@@ -114,24 +126,14 @@ def card(folder: Path) -> str:
         classes=', '.join(name or f'class {value}' for value, name in enumerate(spec.classes)),
         source=name if (name := folder.resolve().name) in CATALOGUE else 'path/to/this/folder',
         data=_DATA.get(
-            spec.name, 'The split is that of the command below; the generator learned from the train split.'
+            spec.name, 'The generator learned from the train split of the data that the command below names.'
         ),
         licence=spec.licence or 'the spec declares none',
         attribution=spec.attribution or 'the spec declares none',
         command=training.get('command', 'not recorded'),
         facts=f'\nThe denoiser: {", ".join(facts)}.\n' if facts else '',
-        figures=_figures(folder, spec),
+        figures='Not measured.' if found is None else _figures(found, spec),
         hash=folder_hash(folder),
-    )
-
-
-def licence_text(spec: DatasetSpec) -> str:
-    """The ``LICENSE`` of a checkpoint: that of the data, which it inherits."""
-    found = _CC.search(spec.licence)
-    link = f'\nhttps://creativecommons.org/licenses/{found[1].lower()}/{found[2]}/legalcode\n' if found else ''
-    return (
-        f'The weights in this folder were trained on {spec.name} and are under the licence of that data:\n\n'
-        f'{spec.licence}\n{link}\nAttribution: {spec.attribution or "none declared"}\n'
     )
 
 
@@ -155,33 +157,35 @@ def _slug(text: str) -> str:
     return re.sub(r'[^a-z0-9.]+', '-', text.lower()).strip('-')
 
 
-def _checked(path: Path, folder: Path) -> dict[str, Any]:
-    """The figures in ``path``, if they are those of the weights in ``folder``."""
-    found = read_json(path)
-    if not isinstance(found.get('rows'), list) or 'checkpoint' not in found:
-        raise SpecDMError(f'{path} holds no figures: give the file that examples/benchmarks/quality.py wrote')
-    if found['checkpoint'] != (here := folder_hash(folder)):
+def _measured(folder: Path, metrics: Path | None = None) -> dict[str, Any] | None:
+    """The figures in ``metrics`` or in the folder, if they are those of these weights; None where there are none."""
+    path = metrics or folder / QUALITY
+    if metrics is None and not path.is_file():
+        return None
+    found, here = read_json(path), folder_hash(folder)
+    rows = found.get('rows')
+    if not isinstance(rows, list) or not all(map(_is_row, rows)):
+        raise SpecDMError(f'{path} holds no figures: give what examples/benchmarks/quality.py wrote')
+    if found.get('checkpoint') != here:
+        other = str(found.get('checkpoint'))
         raise SpecDMError(
-            f'{path} was measured on other weights (SHA-256 {str(found["checkpoint"])[:16]}..., those in {folder} have '
-            f'{here[:16]}...): measure these'
+            f'{path} was measured on other weights (SHA-256 {other[:12]}..., not {here[:12]}...): measure these'
         )
     return found
 
 
-def _figures(folder: Path, spec: DatasetSpec) -> str:
-    path = folder / QUALITY
-    if not path.is_file():
-        return 'Not measured.'
-    found = _checked(path, folder)
+def _is_row(row: Any) -> bool:
+    known = isinstance(row, dict) and {'figure', 'value', 'real', 'samples', 'extractor', 'bar', 'met'} <= row.keys()
+    return known and all(isinstance(row[key], list) and len(row[key]) == 3 for key in ('value', 'real') if row[key])
+
+
+def _figures(found: dict[str, Any], spec: DatasetSpec) -> str:
     # In reflectance, of Sentinel-2's bands: for other data they would say nothing
     barred = spec.unit.startswith('Sentinel-2')
-    try:
-        rows = [_row(row, barred) for row in found['rows'] if row['value'][0] is not None or (barred and row['bar'])]
-    except (KeyError, TypeError, ValueError) as error:
-        raise SpecDMError(f'{path} has a row without a figure ({error}): measure again') from error
+    rows = [_row(row, barred) for row in found['rows'] if _interval(row['value']) or (barred and row['bar'])]
     header = ['figure', 'value [95 % interval]', 'real samples', 'N', 'features', *(['bar', ''] if barred else [])]
-    lines = ['' if not found.get('command') else f'```bash\n{found["command"]}\n```\n', _line(header)]
-    return '\n'.join([*lines, _line(['---'] * len(header)), *map(_line, rows)]).strip()
+    lines = [f'```bash\n{found["command"]}\n```\n'] if found.get('command') else []
+    return '\n'.join([*lines, _line(header), _line(['---'] * len(header)), *map(_line, rows)])
 
 
 def _row(row: dict[str, Any], barred: bool) -> list[str]:
@@ -197,10 +201,11 @@ def _row(row: dict[str, Any], barred: bool) -> list[str]:
 
 
 def _interval(values: list[float | None] | None) -> str:
-    """Value and limits; nothing where nothing was measured."""
+    """Value and limits, as far as they were measured."""
     if values is None or values[0] is None:
         return ''
-    return str(Interval(*(math.nan if value is None else value for value in values)))
+    known = [value for value in values if value is not None]
+    return str(Interval(*known)) if len(known) == 3 else f'{known[0]:.3g}'
 
 
 def _line(cells: list[str]) -> str:
