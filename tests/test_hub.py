@@ -8,14 +8,16 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+import yaml
 
 from tests.conftest import tiny_pipeline, tiny_spec
 from tests.hub_server import COMMIT, serve
 from torchgeo_specdm.catalogue import CATALOGUE, resolve
 from torchgeo_specdm.checkpoint import WEIGHTS, folder_hash
 from torchgeo_specdm.cli import main
+from torchgeo_specdm.datamodules import MixedDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
-from torchgeo_specdm.errors import CheckpointError
+from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.hub import Address, folder_name, parse_address
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
@@ -225,3 +227,28 @@ def test_a_name_that_is_not_in_the_tree_is_fetched(
     assert resolve('oscd-change') == folder
     shutil.copytree(tiny_change_checkpoint, entry.folder)
     assert resolve('oscd-change') == entry.folder
+
+
+def test_an_address_survives_a_configuration(
+    cache: Path, tiny_segmentation_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a path it would lose a slash."""
+    folder, seen = cached(cache, tiny_segmentation_checkpoint), []
+    monkeypatch.setattr(MixedDataModule, 'setup', lambda self, stage: seen.append(self.synthetic.checkpoint) or _stop())
+    task = {'model': 'unet', 'backbone': 'resnet18', 'in_channels': 3, 'num_classes': 4, 'task': 'multiclass'}
+    config = {
+        'trainer': {'accelerator': 'cpu', 'max_steps': 1, 'default_root_dir': str(tmp_path)},
+        'model': {'class_path': 'SemanticSegmentationTask', 'init_args': task},
+        'data': {
+            'class_path': 'torchgeo_specdm.datamodules.MixedDataModule',
+            'init_args': {'checkpoint': ADDRESS, 'ratio': 1, 'real': {'class_path': 'tests.fake.FakeDataModule'}},
+        },
+    }
+    (tmp_path / 'mixed.yaml').write_text(yaml.safe_dump(config))
+    assert main(['fit', '--config', str(tmp_path / 'mixed.yaml')]) == 2
+    assert main(['fit', '--config', str(tmp_path / 'mixed.yaml'), '--data.checkpoint', f'{ADDRESS}@main']) == 2
+    assert seen == [folder, folder]
+
+
+def _stop() -> None:
+    raise SpecDMError('far enough')
