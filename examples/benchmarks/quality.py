@@ -16,6 +16,8 @@ import argparse
 import dataclasses
 import importlib.util
 import math
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -471,7 +473,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [*table.pair_rows(made, baseline), *table.own_rows(), *not_measured()]
     print(f'{args.checkpoint}, {args.n} samples, {_STEPS[0]} steps\n\n{HEADER}')
     print('\n'.join(map(str, rows)), flush=True)
-    result = {'checkpoint': folder_hash(args.checkpoint), 'rows': [row.to_dict() for row in rows]}
+    command = shlex.join(['python', 'examples/benchmarks/quality.py', *(arguments or sys.argv[1:])])
+    result = {'checkpoint': folder_hash(args.checkpoint), 'command': command, 'rows': [row.to_dict() for row in rows]}
     write_json(args.out, result)
 
     by_steps, reference = {}, None
