@@ -45,7 +45,8 @@ def send(outbox: Path, out: Path) -> list[str]:
     Returns:
         What is left for the next call.
     """
-    waiting = sorted(path for path in outbox.glob('slice-*') if path.is_file())
+    # The description of an archive goes first, so that whoever joins knows what is missing
+    waiting = sorted(outbox.glob('slice-*'), key=lambda path: (path.stem, path.suffix != '.json', path.name))
     sent = outbox / 'sent'
     for folder in (out, sent):
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,8 @@ from torchgeo_specdm.resume import ResumeCheckpoint
 _FIRST_SHARE = 1 / 3
 # Of the time that is left, for validation, for writing and for what a step takes longer later on
 _RESERVE = 0.05
-_SAVE_EVERY = 45.0  # [s]
+# Writing the state of a denoiser takes seconds, and a call ends with a state of its own [s]
+_SAVE_EVERY = 120.0
 # What comes before the first step: decoding and encoding the data, measuring [s]
 _PREPARATION = 60.0
 

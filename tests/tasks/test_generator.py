@@ -248,3 +248,10 @@ def test_everything_the_denoiser_can_be_told(tmp_path: Path) -> None:
 def test_contradictions_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecDMError, match=message):
         LatentDiffusionTask(**options)
+
+
+@pytest.mark.parametrize(('updates', 'kept'), [(1, 2 / 11), (2, 3 / 12), (torch.tensor(10**6), 0.9)])
+def test_the_average_of_a_short_history_forgets_its_start(updates: Any, kept: float) -> None:
+    averages, current = ([torch.full((size,), value) for size in (1, 3)] for value in (1.0, 5.0))
+    LatentDiffusionTask(ema_decay=0.9)._average(averages, current, updates)
+    assert all(average.tolist() == pytest.approx([kept + (1 - kept) * 5] * len(average)) for average in averages)

@@ -53,7 +53,9 @@ class Clocks:
 
     def per_channel(self, values: Tensor) -> Tensor:
         """``(B, S)`` repeated over the channels of each stream, ``(B, Z)``."""
-        return values.repeat_interleave(torch.tensor(self.channels, device=values.device), 1)
+        repeats = torch.tensor(self.channels, device=values.device)
+        # Without the size of the result, a GPU is waited for to know it
+        return values.repeat_interleave(repeats, 1, output_size=sum(self.channels))
 
 
 def denoising_loss(

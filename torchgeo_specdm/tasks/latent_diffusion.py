@@ -132,7 +132,7 @@ class LatentDiffusionTask(GeneratorTask):
             num_classes=self.spec.num_classes if h['class_control'] else 0,
             orientations=h['orientations'],
         )
-        self.average = AveragedModel(self.model, avg_fn=self._average)
+        self.average = AveragedModel(self.model, multi_avg_fn=self._average)
         self.average.requires_grad_(False)
 
     def _clocks(self, together: float) -> Clocks:
@@ -141,11 +141,12 @@ class LatentDiffusionTask(GeneratorTask):
             return Clocks((autoencoder.channels,))
         return Clocks(tuple(stream.channels for stream in autoencoder.streams), together)
 
-    def _average(self, average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+    def _average(self, averages: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
         # The average of a short history must not remember the initial weights
         count = float(updates)
         decay: float = min(self.hparams['ema_decay'], (1 + count) / (10 + count))
-        return decay * average + (1 - decay) * current
+        # All weights in one call: one by one, a GPU waits for each of some hundred
+        torch._foreach_lerp_(list(averages), list(current), 1 - decay)
 
     def configure_optimizers(self) -> Any:
         """AdamW on the denoiser."""
