@@ -23,14 +23,15 @@ def distances(base: Tensor, *others: Tensor) -> tuple[int, dict[str, Tensor]]:
         those of N samples. Each draw takes the same samples of ``base`` for all others.
     """
     count = min(len(rows) for rows in (base, *others))
-    base, *found = (rows[draw(rows, count)].float() for rows in (base, *others))
+    base, *found = (rows[draw(rows, count)].double() for rows in (base, *others))
     measures = {'FD': frechet_distance, 'KID': kernel_distance}
     value = {name: torch.tensor([measure(base, rows) for rows in found]) for name, measure in measures.items()}
     (first, scale), (second, _) = (subsets(count, _SUBSET, seed, _DRAWS) for seed in (0, 1))
     drawn = {name: torch.empty(_DRAWS, len(found)) for name in measures}
     for number, (i, j) in enumerate(zip(first, second, strict=True)):
         # Of the subsets alone: all pairs of N samples would take gigabytes
-        products = [Products.of(base[i], rows[j]) for rows in found]
+        x, inner = base[i], base[i] @ base[i].T
+        products = [Products(inner, y @ y.T, x @ y.T, x.shape[1]) for y in (rows[j] for rows in found)]
         drawn['FD'][number] = torch.tensor([one.frechet_distance() for one in products])
         drawn['KID'][number] = torch.tensor([one.kernel_distance() for one in products])
     return count, {

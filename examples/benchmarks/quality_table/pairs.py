@@ -9,6 +9,7 @@ from quality_table.figures import agreement, class_means, distances, ratio, weig
 from quality_table.rows import Row
 from quality_table.table import RealSides, Side
 from torchgeo_specdm.alignment.copies import COPY_RATIO
+from torchgeo_specdm.evaluation.alignment import BoundaryObserver
 from torchgeo_specdm.evaluation.copying import CopyObserver, share
 from torchgeo_specdm.evaluation.resampling import resampled_interval
 from torchgeo_specdm.evaluation.semantics import SemanticsObserver
@@ -28,6 +29,7 @@ def pair_rows(made: Side, real: RealSides, baselines: Mapping[str, Side] | None 
         roughness_row(made, real),
         *mask_rows(made, real),
         *(alignment_rows(made, real) if 'decoded/rule' in real.test else []),
+        *([edges_row(made, real)] if BoundaryObserver.name in made else []),
         copy_row(made, real),
     ]
 
@@ -123,6 +125,18 @@ def alignment_rows(made: Side, real: RealSides) -> list[Row]:
         Row('exact alignment of synthetic pairs, mIoU', *intervals, samples),
         Row('exact alignment, synthetic over decoded real', ratio(drawn, limit), None, samples).at_least(0.95),
     ]
+
+
+def edges_row(made: Side, real: RealSides) -> Row:
+    """How often an edge of the mask is one of the image: half of them by chance. Where no rule knows the labels."""
+    above_chance = []
+    for seed, side in enumerate((made, real.held_out, real.test)):
+        rows = side[BoundaryObserver.name]
+        agreeing, edges = (weighted(rows[name].sum((1, 2)), seed) for name in ('agreeing', 'edges'))
+        above_chance.append(agreeing / edges - 0.5)
+    value, reached = (ratio(above_chance[side], above_chance[1]) for side in (0, 2))
+    text = 'mask edges that the image shows, above chance, relative to held-out real'
+    return Row(text, value, reached, len(made[BoundaryObserver.name]['edges'])).at_least(0.8)
 
 
 def copy_row(made: Side, real: RealSides) -> Row:

@@ -13,6 +13,7 @@ from torchgeo_specdm.alignment.copies import TrainingIndex
 from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.device import resolve_device
+from torchgeo_specdm.evaluation.alignment import BoundaryObserver
 from torchgeo_specdm.evaluation.cache import Cache, fingerprint
 from torchgeo_specdm.evaluation.copying import CopyObserver
 from torchgeo_specdm.evaluation.data import RealData, draw
@@ -28,6 +29,8 @@ from torchgeo_specdm.spec import DatasetSpec
 CHUNK = 512
 # What networks see at once: fewer are slow on a GPU, more on a CPU
 _BATCH = 32
+# Train samples that classes are known from
+_SEEN = 1000
 Side = Mapping[str, Rows]
 
 
@@ -59,10 +62,10 @@ class Table:
         self.copies = CopyObserver(TrainingIndex.build(real.train, range(len(real.train)), spec))
         self.rule = RuleObserver(spec) if is_land_cover(spec) else None
         others: list[Observer] = [SpectraObserver(spec), SemanticsObserver(spec)]
-        ruled: list[Observer] = [self.rule] if self.rule else []
-        self.observers = [*self.features, *others, *ruled, self.copies]
+        aligned: Observer = self.rule or self._edges()
+        self.observers = [*self.features, *others, aligned, self.copies]
         autoencoder = self._autoencoder(checkpoint / 'autoencoder')
-        decoded = [DecodedObserver(observer, autoencoder) for observer in (others[0], *ruled)]
+        decoded = [DecodedObserver(observer, autoencoder) for observer in (others[0], aligned)]
         # A train sample is its own copy
         train = self.see(real.train, self.observers[:-1], 'train')
         held_out = self.see(real.held_out, self.observers, 'held out')
@@ -114,6 +117,10 @@ class Table:
         """What is left of test samples whose images are made of blocks."""
         observer = ReconstructionObserver(BlockMeans(self.spec), self.spec)  # type: ignore[arg-type]
         return self.see(self.data.test, [observer], 'block means')[observer.name]
+
+    def _edges(self) -> BoundaryObserver:
+        chosen = draw(self.data.train, min(self.count, _SEEN))
+        return BoundaryObserver.calibrate((self.data.train[index] for index in chosen), self.spec)
 
     def _autoencoder(self, folder: Path) -> ReconstructionObserver:
         return ReconstructionObserver(load_autoencoder(folder).to(resolve_device(self.device)), self.spec)
