@@ -16,7 +16,6 @@ Sentinel-2 data; a bar is read at the value of its row unless it says otherwise.
 
 import argparse
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,8 @@ from torchgeo_specdm.evaluation.data import open_real, read_datamodule
 from torchgeo_specdm.evaluation.resampling import resampled_interval
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
-_STEPS = (20, 10, 4, 1)
+# Steps of the solver that are compared with many of another
+_FEWER = (10, 4, 1)
 # Generators that are no good, and planted copies, show it with this many samples
 _FEW = 500
 
@@ -69,19 +69,11 @@ def degenerate_rows(table: Table, baselines: dict[str, Side]) -> dict[str, list[
     return {name: pair_rows(side, table.real, baselines) for name, side in seen.items()}
 
 
-def first(side: Side, count: int) -> Side:
-    """The rows of the first samples."""
-    return {name: {key: values[:count] for key, values in rows.items()} for name, rows in side.items()}
-
-
 def all_rows(table: Table, args: argparse.Namespace) -> Iterator[list[Row]]:
     """Groups of rows, in the order in which they are measured."""
-    sample = partial(table.generate, count=args.n, steps=_STEPS[0])
-    made = sample(table.checkpoint, observers=table.observers)
-    yield pair_rows(made, table.real, baseline_sides(table, args))
-    pairs = [
-        (sample(ours, observers=table.features), sample(other, observers=table.features)) for ours, other in args.seeds
-    ]
+    made = table.generate(table.checkpoint, args.n, table.observers)
+    yield pair_rows(made, table.real, {str(path): images(table, path, args.n) for path in args.baseline})
+    pairs = [(images(table, ours, args.n), images(table, other, args.n)) for ours, other in args.seeds]
     yield seed_rows(pairs, table.real)
     yield [*stage_one_rows(table), planted_row(table)]
     folders = zip(args.with_sad, args.without_sad, strict=True)
@@ -89,18 +81,24 @@ def all_rows(table: Table, args: argparse.Namespace) -> Iterator[list[Row]]:
     yield share_rows(table, args.conditions_n, args.guidance)
     yield dressed_rows(table, args.given_n)
     yield label_rows(table, args.given_n, args.unet_steps)
-    by_steps: dict[int, Any] = {steps: first(made, args.reference_n) for steps in _STEPS}
-    reference = None
-    if args.reference_n:
-        sample = partial(table.generate, table.checkpoint, args.reference_n, table.features)
-        by_steps |= {steps: sample(steps=steps) for steps in _STEPS[1:]}
-        reference = sample(steps=args.reference_steps, solver='ddpm')
-    yield step_rows(by_steps, reference, table.real, args.reference_steps)
+    fewer = [args.steps, *(steps for steps in _FEWER if steps < args.steps)]
+    if not args.reference_n:
+        yield step_rows(dict.fromkeys(fewer), None, table.real, args.reference_steps)
+        return
+    by_steps: dict[int, Any] = {args.steps: first(made, args.reference_n)}
+    by_steps |= {steps: images(table, table.checkpoint, args.reference_n, steps=steps) for steps in fewer[1:]}
+    many = images(table, table.checkpoint, args.reference_n, steps=args.reference_steps, solver='ddpm')
+    yield step_rows(by_steps, many, table.real, args.reference_steps)
 
 
-def baseline_sides(table: Table, args: argparse.Namespace) -> dict[str, Side]:
-    """Features of the baselines' images."""
-    return {str(path): table.generate(path, args.n, table.features, steps=_STEPS[0]) for path in args.baseline}
+def images(table: Table, checkpoint: Path, count: int, **sampling: Any) -> Side:
+    """Features of a generator's images."""
+    return table.generate(checkpoint, count, table.features, **sampling)
+
+
+def first(side: Side, count: int) -> Side:
+    """The rows of the first samples."""
+    return {name: {key: values[:count] for key, values in rows.items()} for name, rows in side.items()}
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -112,6 +110,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     add('checkpoint', type=Path)
     add('--data', type=Path, required=True, help='YAML of the real data; --data.x y overrides')
     add('--n', type=int, default=5000, help='samples to generate, and most real ones of a split')
+    add('--steps', type=int, default=20, help='of the solver')
     add('--reference-steps', type=int, default=1000, help='of ancestral sampling')
     add('--reference-n', type=int, default=500, help='samples at each number of steps; 0: none')
     add('--conditions-n', type=int, default=50, help='samples of each class and requested share; 0: none')
@@ -135,13 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     args, overrides = parse(arguments)
     real = open_real(read_datamodule(args.data, overrides), SpecDMPipeline.read_spec(args.checkpoint))
-    table = Table(args.checkpoint, real, args.n, Cache(args.out.with_suffix('.parts')), args.device)
+    table = Table(args.checkpoint, real, args.n, Cache(args.out.with_suffix('.parts')), args.device, args.steps)
     report = Report(args.out, {'checkpoint': folder_hash(args.checkpoint)})
-    print(f'{args.checkpoint}, {args.n} samples, {_STEPS[0]} steps\n\n{HEADER}')
+    print(f'{args.checkpoint}, {args.n} samples, {args.steps} steps\n\n{HEADER}')
     for rows in all_rows(table, args):
         report.add(rows)
     if args.degenerate:
-        report.add_degenerate(degenerate_rows(table, baseline_sides(table, args)))
+        baselines = {str(path): images(table, path, args.n) for path in args.baseline}
+        report.add_degenerate(degenerate_rows(table, baselines))
 
 
 if __name__ == '__main__':

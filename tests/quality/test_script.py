@@ -19,7 +19,20 @@ TASKS = {
     'segmentation': (OSCDLandCoverDataModule, 'oscd-landcover-cpu.yaml'),
     'change': (OSCDPatchesDataModule, 'oscd-cpu.yaml'),
 }
-SMALL = ['--n', '24', '--reference-n', '8', '--reference-steps', '21', '--conditions-n', '2', '--given-n', '3']
+SMALL = [
+    '--n',
+    '24',
+    '--steps',
+    '3',
+    '--reference-n',
+    '8',
+    '--reference-steps',
+    '9',
+    '--conditions-n',
+    '2',
+    '--given-n',
+    '3',
+]
 
 
 @pytest.fixture(params=list(TASKS))
@@ -59,7 +72,7 @@ def test_all_rows_are_measured_and_nothing_twice(
     printed = lines(capsys)
     assert [row['figure'] for row in rows.values() if row['bar'] and row['met'] is None] == []
     assert set(rows) < {line.split(' | ')[0].removeprefix('| ') for line in printed}
-    assert 'images, date1: FD at 20 steps over 21 ancestral ones' in rows
+    assert 'images, date1: FD at 3 steps over 9 ancestral ones' in rows
     assert ('images, date2: FD' in rows) == (task == 'change')
     assert ('exact alignment of synthetic pairs, mIoU' in rows) == (task == 'segmentation')
     assert any(figure.startswith('mask edges that the image shows') for figure in rows) == (task == 'change')

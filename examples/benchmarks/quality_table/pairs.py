@@ -1,6 +1,6 @@
 """Rows of image-mask pairs, of any generator: how near they are to real ones, and which bars they meet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor
@@ -146,17 +146,19 @@ def copy_row(made: Side, real: RealSides) -> Row:
     return row.at_most(float(reached.float().mean()) + 0.01, 'at most 1 percentage point over held-out real')
 
 
-def step_rows(by_steps: Mapping[int, Side], reference: Side | None, real: RealSides, many: int) -> list[Row]:
-    """FD at few steps over that at many ancestral ones, of the same weights; the fewest steps but last have the bar."""
-    text, bar = f'FD at {{}} steps over {many} ancestral ones', 'upper bound ≤ 1.1'
-    if reference is None:
-        return [Row(f'images: {text.format(few)}', bar='' if number else bar) for number, few in enumerate(by_steps)]
+def step_rows(by_steps: Mapping[int, Side | None], many: Side | None, real: RealSides, steps: int) -> list[Row]:
+    """FD at few steps over that at many ancestral ones, of the same weights; the first of the few have the bar."""
+    bar = 'upper bound ≤ 1.1'
+    texts = [f'FD at {few} steps over {steps} ancestral ones' for few in by_steps]
+    if many is None:
+        note = {'bar': bar, 'note': '--reference-n 0'}
+        return [Row(f'images: {text}', **(note if number == 0 else {})) for number, text in enumerate(texts)]
     rows = []
-    for name, date in spaces(reference):
-        sides: Sequence[Side] = [*by_steps.values(), reference]
+    for name, date in spaces(many):
+        sides = [side for side in (*by_steps.values(), many) if side]
         count, found = distances(real.train[name][date], *(side[name][date] for side in sides))
-        for number, few in enumerate(by_steps):
+        for number, text in enumerate(texts):
             value = ratio(found['FD'][:, number], found['FD'][:, -1])
-            row = Row(f'images, {date}: {text.format(few)}', value, None, count, name.removeprefix('features/'))
+            row = Row(f'images, {date}: {text}', value, None, count, name.removeprefix('features/'))
             rows.append(row if number else row.judged(bar, value.high <= 1.1))
     return rows

@@ -53,10 +53,14 @@ class Table:
         count: Most samples of each split.
         cache: Where rows are kept.
         device: Where samples are generated and networks look at them; by default a GPU where there is one.
+        steps: Of the solver, unless said otherwise.
     """
 
-    def __init__(self, checkpoint: Path, real: RealData, count: int, cache: Cache, device: str | None = None) -> None:
-        self.checkpoint, self.data, self.count, self.cache, self.device = checkpoint, real, count, cache, device
+    def __init__(
+        self, checkpoint: Path, real: RealData, count: int, cache: Cache, device: str | None = None, steps: int = 20
+    ) -> None:
+        self.checkpoint, self.data, self.count, self.cache = checkpoint, real, count, cache
+        self.device, self.steps = device, steps
         spec = self.spec = real.spec
         self.features = image_observers(spec, resolve_device(device))
         self.copies = CopyObserver(TrainingIndex.build(real.train, range(len(real.train)), spec))
@@ -80,6 +84,7 @@ class Table:
         self, checkpoint: Path, count: int, observers: Sequence[Observer], given: Any = None, **sampling: Any
     ) -> Side:
         """What observers see of a generator's samples, kept in parts."""
+        sampling = {'steps': self.steps, **sampling}
         dataset = SpecDMSynthetic(checkpoint, count, device=self.device, given=given, **sampling)
         self.spec.require_match(dataset.spec, 'the real data', str(checkpoint))
         depends = {'weights': folder_hash(checkpoint), **sampling}
