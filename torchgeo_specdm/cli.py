@@ -26,6 +26,8 @@ examples:
       Write 1000 labelled images as GeoTIFF.
   specdm sample runs/oscd/checkpoint --n 1000 --out filtered --keep aligned
       The same, without what a model of the real data rejects.
+  specdm sample runs/oscd/checkpoint --n 1000 --out dressed --given mask --data oscd.yaml
+      New images for the masks of the real train samples.
   specdm evaluate runs/oscd/checkpoint --data oscd.yaml --out report
       Can the labels be trusted, are the samples copies, will they help? A page with figures that say.
   specdm fit --config mixed.yaml
@@ -85,6 +87,19 @@ def _parser() -> argparse.ArgumentParser:
         help='ask for each class equally often, or for shares of pixels by class name (water=0.4)',
     )
     sample.add_argument('--guidance', type=float, help='how strongly to pull towards the classes (default: 1.5)')
+    sample.add_argument(
+        '--given',
+        nargs='+',
+        metavar='STREAM',
+        help='keep these streams of real samples and generate the rest: mask, image, image1 or image2',
+    )
+    sample.add_argument(
+        '--data', type=Path, metavar='CONFIG', help='YAML whose "data:" has the real samples (default: by name)'
+    )
+    sample.add_argument('--root', type=Path, help='folder of the real samples, where no CONFIG is given')
+    sample.add_argument(
+        '--split', choices=('train', 'val', 'test'), default='train', help='of the real samples (default: %(default)s)'
+    )
 
     _add_evaluate(commands)
 
@@ -141,8 +156,11 @@ def _evaluate(args: argparse.Namespace, overrides: Sequence[str]) -> None:
 def _sample(args: argparse.Namespace) -> None:
     if args.n < 1:
         raise SpecDMError(f'--n is {args.n}; ask for at least 1 image')
+    if args.given is None and (args.data or args.root):
+        raise SpecDMError('--data and --root name the real samples of --given, which is missing')
     from torchgeo_specdm.export import export
 
+    given = {'given': _given(args), 'given_streams': args.given} if args.given else {}
     try:
         export(
             args.checkpoint,
@@ -156,9 +174,24 @@ def _sample(args: argparse.Namespace) -> None:
             keep=args.keep,
             classes=_classes(args.classes),
             guidance=args.guidance,
+            **given,
         )
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt('the same command resumes') from interrupt
+
+
+def _given(args: argparse.Namespace) -> Any:
+    """The real samples that ``--given`` takes streams from."""
+    from torchgeo_specdm.datamodules import GeneratorDataModule
+    from torchgeo_specdm.evaluation.data import find_datamodule, read_datamodule
+    from torchgeo_specdm.pipeline import SpecDMPipeline
+
+    spec = SpecDMPipeline.read_spec(args.checkpoint)
+    real = read_datamodule(args.data) if args.data else find_datamodule(spec, args.root)
+    raw = GeneratorDataModule(real, dihedral=False)
+    raw.prepare_data()
+    real.setup('test' if args.split == 'test' else 'fit')
+    return raw.split(args.split)
 
 
 def _classes(values: Sequence[str] | None) -> dict[str, float] | str | None:

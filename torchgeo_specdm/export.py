@@ -4,9 +4,10 @@ A file appears under its name when it is complete; what is there is not generate
 of each block are kept in ``blocks.jsonl``, so that an interrupted run knows them all.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def export(
     keep: str | Path | None = None,
     classes: Mapping[str, float] | str | None = None,
     guidance: float | None = None,
+    given: Any = None,
+    given_streams: Sequence[str] = ('mask',),
 ) -> None:
     """Generate ``count`` samples of a checkpoint into ``folder``; what is already there is kept.
 
@@ -53,6 +56,8 @@ def export(
         keep: ``aligned`` or the folder of a filter.
         classes: Shares of pixels by class name, or ``balanced``.
         guidance: How strongly to pull towards them.
+        given: Real samples, parts of which are kept.
+        given_streams: Which parts.
 
     Raises:
         SpecDMError: The checkpoint or the filter is bad, or the folder holds something else.
@@ -67,6 +72,8 @@ def export(
         keep=keep,
         classes=classes,
         guidance=guidance,
+        given=given,
+        given_streams=given_streams,
     )
     spec = dataset.spec
     settings: dict[str, Any] = {
@@ -79,6 +86,7 @@ def export(
         'filter': None,
         'classes': classes if classes is None or isinstance(classes, str) else dict(classes),
         'guidance': guidance,
+        'given': None if given is None else _identify(given, given_streams),
     }
     if dataset.filter is not None:
         # A block is filled as a whole: its size decides which candidates are served
@@ -104,6 +112,13 @@ def export(
             write_sample(folder, index, sample, spec, tags | own)
     if dataset.filter is not None:
         _describe(folder, settings | {'count': count, 'filtered': log.total.to_dict()})
+
+
+def _identify(given: Any, streams: Sequence[str]) -> dict[str, Any]:
+    """What tells real samples from others, for a run that continues: their number, the first one and the last."""
+    ends = {f'{name} {index}': given[index][name] for index in (0, len(given) - 1) for name in ('image', 'mask')}
+    digest = hashlib.sha256(b''.join(ends[name].numpy().tobytes() for name in sorted(ends))).hexdigest()
+    return {'streams': list(streams), 'samples': len(given), 'sha256': digest}
 
 
 class _BlockLog:

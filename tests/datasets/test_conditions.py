@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from tests.conftest import tiny_pipeline, tiny_spec
+from tests.fake import FakeDataModule
 from torchgeo_specdm.cli import main
+from torchgeo_specdm.datamodules import MixedDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.conditions import BalancedClasses
 from torchgeo_specdm.datasets.exported import ExportedPairs
@@ -151,3 +153,36 @@ def test_the_command_line_asks_for_the_same(checkpoint: Path, tmp_path: Path) ->
 def test_a_request_that_is_no_share_is_one_line(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['sample', str(checkpoint), '--n', '1', '--out', 'nowhere', '--classes', 'lots']) == 2
     assert "NAME=SHARE (water=0.4), not 'lots'" in capsys.readouterr().err
+
+
+def test_sample_takes_given_streams_of_a_real_split_and_resumes(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``specdm sample --given mask`` dresses the masks of the val split, in their order."""
+    config = tmp_path / 'data.yaml'
+    config.write_text('data: {class_path: tests.fake.FakeDataModule, init_args: {length: 3}}')
+    arguments = ['--n', '5', '--steps', '1', '--batch-size', '2', '--given', 'mask', '--data', str(config)]
+    out = ['--split', 'val', '--out', str(tmp_path / 'dressed')]
+    for _ in range(2):
+        assert main(['sample', str(checkpoint), *arguments, *out]) == 0
+    data = FakeDataModule(length=3)
+    data.setup('fit')
+    made = ExportedPairs(tmp_path / 'dressed')
+    assert len(made) == 5
+    for index, sample in enumerate(made):
+        assert torch.equal(sample['mask'], data.val_dataset[index % 3]['mask'])
+    # Other masks do not belong into the same folder
+    assert main(['sample', str(checkpoint), *arguments, '--split', 'train', *out[2:]]) == 2
+    assert 'made with another given' in capsys.readouterr().err
+    assert main(['sample', str(checkpoint), '--n', '1', '--out', str(tmp_path / 'x'), '--data', str(config)]) == 2
+    assert '--given, which is missing' in capsys.readouterr().err
+
+
+def test_a_mixed_datamodule_asks_for_classes(checkpoint: Path) -> None:
+    data = MixedDataModule(FakeDataModule(length=4), checkpoint, 1, steps=1, classes={'forest': 0.5}, guidance=1.0)
+    data.setup('fit')
+    asked = SpecDMSynthetic(checkpoint, 4, steps=1, classes={'forest': 0.5}, guidance=1.0)
+    assert data.train_dataset is not None
+    found = [sample for sample in data.train_dataset if sample['synthetic']]
+    assert all(any(torch.equal(one['image'], sample['image']) for one in asked) for sample in found)
+    assert len(found) == 4

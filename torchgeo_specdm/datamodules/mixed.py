@@ -51,6 +51,8 @@ class MixedDataModule(BaseDataModule):
         sample_batch_size: Samples generated together; see :class:`SpecDMSynthetic`.
         device: Where to generate; see :class:`SpecDMSynthetic`.
         keep: ``aligned``, or the folder of a filter; see :class:`SpecDMSynthetic`.
+        classes: Shares of pixels by class name, or ``balanced``; see :class:`SpecDMSynthetic`.
+        guidance: How strongly to pull towards them.
         include_real: Whether to train on the real samples too.
         real_spec: Description of the real dataset, where it carries none.
 
@@ -93,6 +95,8 @@ class MixedDataModule(BaseDataModule):
         sample_batch_size: int | None = None,
         device: str | None = None,
         keep: str | None = None,
+        classes: dict[str, float] | str | None = None,
+        guidance: float | None = None,
         include_real: bool = True,
         real_spec: DatasetSpec | None = None,
     ) -> None:
@@ -111,7 +115,15 @@ class MixedDataModule(BaseDataModule):
             real.allow_zero_length_dataloader_with_multiple_devices
         )
         self.synthetic = SpecDMSynthetic(
-            checkpoint, seed=seed, steps=steps, solver=solver, batch_size=sample_batch_size, device=device, keep=keep
+            checkpoint,
+            seed=seed,
+            steps=steps,
+            solver=solver,
+            batch_size=sample_batch_size,
+            device=device,
+            keep=keep,
+            classes=classes,
+            guidance=guidance,
         )
         self.ratio = ratio
         self.seed = seed
