@@ -37,7 +37,8 @@ def share_rows(table: Table, count: int, guidance: float | None = None) -> list[
     rows = [Row(text, _mean(errors.flatten(0, 1)), samples=errors.numel()).at_most(0.08)]
     for number, (_, name) in enumerate(classes):
         got = ' / '.join(f'{float(share):.2f}' for share in obtained[number].mean(1))
-        rows.append(Row(f'of it {name}, obtained {got}', _mean(errors[number]), samples=errors[number].numel()))
+        note = {'samples': errors[number].numel(), 'note': f'obtained {got}'}
+        rows.append(Row(f'class share of {name}: mean absolute error', _mean(errors[number]), **note))
     return rows
 
 

@@ -66,18 +66,18 @@ class Table:
         self.copies = CopyObserver(TrainingIndex.build(real.train, range(len(real.train)), spec))
         self.rule = RuleObserver(spec) if is_land_cover(spec) else None
         others: list[Observer] = [SpectraObserver(spec), SemanticsObserver(spec)]
-        aligned: Observer = self.rule or self._edges()
-        self.observers = [*self.features, *others, aligned, self.copies]
+        ruled: list[Observer] = [self.rule] if self.rule else []
+        self.observers = [*self.features, *others, *(ruled or [self._edges()]), self.copies]
         autoencoder = self._autoencoder(checkpoint / 'autoencoder')
-        decoded = [DecodedObserver(observer, autoencoder) for observer in (others[0], aligned)]
+        decoded = [DecodedObserver(observer, autoencoder) for observer in (others[0], *ruled)]
         # A train sample is its own copy
         train = self.see(real.train, self.observers[:-1], 'train')
         held_out = self.see(real.held_out, self.observers, 'held out')
         self.real = RealSides(spec, train, held_out, self.see(real.test, [*self.observers, *decoded], 'test'))
 
-    def see(self, dataset: Any, observers: Sequence[Observer], text: str, count: int | None = None) -> Side:
+    def see(self, dataset: Any, observers: Sequence[Observer], text: str) -> Side:
         """What observers see of samples that are there."""
-        chosen = draw(dataset, count or self.count)
+        chosen = draw(dataset, self.count)
         return self.cache.observe(dataset, chosen, observers, batch_size=_BATCH, text=text)
 
     def generate(

@@ -5,7 +5,9 @@ orientations. Patches seen are what a data set can be learned from; what a patch
 """
 
 import math
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
@@ -32,7 +34,9 @@ def train_unet(table: Table, steps: int) -> Judge:
     depends = {'steps': steps, 'batch_size': module.batch_size, 'train': fingerprint(train, range(len(train)))}
     root = table.cache.folder / f'unet-{digest(depends)}'
     if not (root / 'judge').is_dir():
-        train_judge(module, root, steps=steps, seed=1, spec=table.spec)
+        # Lightning draws its progress where the table is printed
+        with redirect_stdout(sys.stderr):
+            train_judge(module, root, steps=steps, seed=1, spec=table.spec)
     return Judge.from_pretrained(root / 'judge').to(resolve_device(table.device))
 
 
