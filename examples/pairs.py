@@ -1,7 +1,7 @@
 """Draw ten real and ten synthetic pairs of a checkpoint, under one stretch.
 
 python examples/pairs.py runs/oscd-cpu/checkpoint --dataset oscd --root data/oscd --out pairs.png
-python examples/pairs.py torchgeo_specdm/checkpoints/indian-pines --out pairs.png
+python examples/pairs.py indian-pines --out pairs.png
 """
 
 import argparse
@@ -15,7 +15,7 @@ from torchgeo_specdm.plotting import plot_pairs
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', type=Path)
+    parser.add_argument('checkpoint', help='folder, name or hf://owner/name')
     parser.add_argument('--dataset', choices=('indian-pines', 'oscd'), default='indian-pines')
     parser.add_argument('--root', type=Path)
     parser.add_argument('--out', type=Path, default=Path('pairs.png'))
