@@ -17,8 +17,10 @@ from torchgeo_specdm.comparison import (
     count_pixels,
     f1,
     iou,
+    mean_iou,
     normalising_collate,
     sum_groups,
+    sum_samples,
     train_and_count,
 )
 
@@ -31,10 +33,6 @@ def random_counts(runs: int, groups: int, seed: int = 0) -> Counts:
     mask = torch.randint(3, (groups, 20), generator=generator).repeat(runs, 1)
     counts = count_pixels(prediction.unsqueeze(1), mask.unsqueeze(1), 3)
     return Counts(*(values.unflatten(0, (runs, groups)) for values in counts))
-
-
-def mean_iou(counts: Counts) -> torch.Tensor:
-    return iou(counts).nanmean(-1)
 
 
 @pytest.mark.parametrize('shape', [(4, 8, 8), (4, 1, 8, 8)])
@@ -54,6 +52,18 @@ def test_groups_are_summed() -> None:
     grouped = sum_groups(counts, torch.tensor([1, 0, 1, 1, 0]))
     torch.testing.assert_close(grouped.hit[:, 0], counts.hit[:, [1, 4]].sum(1))
     torch.testing.assert_close(grouped.labelled[:, 1], counts.labelled[:, [0, 2, 3]].sum(1))
+
+
+def test_mean_iou_leaves_out_what_is_nowhere_and_weights_are_repetitions() -> None:
+    counts = Counts(*(torch.tensor(values, dtype=torch.float64) for values in ([[2, 0, 0], [1, 1, 0]],) * 3))
+    assert mean_iou(sum_samples(counts)) == 1
+    worse = counts._replace(hit=counts.hit / 2)
+    assert float(mean_iou(sum_samples(worse))) == pytest.approx(1 / 3)
+    weights = torch.tensor([[1, 1], [0, 2]], dtype=torch.float64)
+    found = sum_samples(counts, weights)
+    assert torch.equal(found.hit[0], sum_samples(counts).hit)
+    assert torch.equal(found.hit[1], 2 * counts.hit[1])
+    assert mean_iou(found).shape == (2,)
 
 
 def test_interval_agrees_with_scipy() -> None:

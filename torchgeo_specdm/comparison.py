@@ -63,6 +63,11 @@ def iou(counts: Counts) -> Tensor:
     return counts.hit / (counts.predicted + counts.labelled - counts.hit)
 
 
+def mean_iou(counts: Counts) -> Tensor:
+    """Mean IoU over the classes that are labelled or predicted, ``(...)``."""
+    return iou(counts).nanmean(-1)
+
+
 def f1(counts: Counts) -> Tensor:
     """F1 of each class, ``(..., K)``; NaN for a class that is neither labelled nor predicted."""
     return 2 * counts.hit / (counts.predicted + counts.labelled)
@@ -153,6 +158,16 @@ def train_and_count(
 def _classes(probabilities: Tensor) -> Tensor:
     """The class of each pixel ``(B, H, W)``; of a binary task, which predicts one channel, too."""
     return probabilities.argmax(1) if probabilities.shape[1] > 1 else (probabilities[:, 0] >= 0.5).long()
+
+
+def sum_samples(counts: Counts, weights: Tensor | None = None) -> Counts:
+    """Counts ``(N, K)`` of samples as one count ``(K,)`` of all.
+
+    Args:
+        counts: Counts of samples.
+        weights: How often each sample counts, ``(R, N)`` float64; then the result is ``(R, K)``.
+    """
+    return Counts(*(values.sum(0) if weights is None else weights @ values.double() for values in counts))
 
 
 def sum_groups(counts: Counts, groups: Tensor) -> Counts:

@@ -21,7 +21,7 @@ from lightning.pytorch import Trainer, seed_everything
 from torch import Tensor
 
 from torchgeo_specdm.checkpoint import write_json
-from torchgeo_specdm.comparison import Counts, count_pixels, iou
+from torchgeo_specdm.comparison import count_pixels, mean_iou, sum_samples
 from torchgeo_specdm.datamodules import LatentDataModule, OSCDLandCoverDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.evaluation.data import RealData, draw, open_real
@@ -70,6 +70,7 @@ VARIATIONS: dict[str, Variation] = {
     'LDM': Variation({'kind': 'single_stream'}, {'together': 1.0}),
     'without SAD': Variation({'sad_weight': 0.0}),
     'weak KL': Variation({'kl_weight': 0.002}),
+    'halved': Variation({'halved_weight': 0.5}),
     'noise': Variation(denoiser={'prediction': 'epsilon'}),
     'min-SNR': Variation(denoiser={'min_snr_gamma': 5.0}),
     'no orientation': Variation(denoiser={'orientations': False}),
@@ -192,8 +193,7 @@ class Grid:
         return land_cover(image / self.spec.scale, self.spec.bands)
 
     def _mean_iou(self, found: Tensor, mask: Tensor) -> float:
-        counts = count_pixels(found, mask, self.spec.num_classes)
-        return float(iou(Counts(*(value.sum(0) for value in counts))).nanmean())
+        return float(mean_iou(sum_samples(count_pixels(found, mask, self.spec.num_classes))))
 
 
 def _label(settings: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from torch.utils.data import Dataset
 
-from torchgeo_specdm.comparison import count_pixels, iou
+from torchgeo_specdm.comparison import count_pixels, mean_iou, sum_samples
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule
 from torchgeo_specdm.evaluation.data import draw
 from torchgeo_specdm.functional import spectral_angle
@@ -32,10 +32,9 @@ def patches(dataset: Dataset[dict[str, Tensor]], count: int) -> tuple[Tensor, Te
     return torch.stack([s['image'] for s in samples]), torch.stack([s['mask'] for s in samples])
 
 
-def mean_iou(made: Tensor, mask: Tensor) -> float:
-    """Over all pixels, classes that occur on neither side left out."""
-    counts = count_pixels(made, mask, len(LAND_COVER_CLASSES))
-    return float(iou(type(counts)(*(value.sum(0) for value in counts))).nanmean())
+def agreement(made: Tensor, mask: Tensor) -> float:
+    """Mean IoU over all pixels."""
+    return float(mean_iou(sum_samples(count_pixels(made, mask, len(LAND_COVER_CLASSES)))))
 
 
 def errors(made: Tensor, image: Tensor, scale: float) -> str:
@@ -80,8 +79,8 @@ def main() -> None:
                 for i, m in zip(image.split(50), mask.split(50), strict=True)
             ]
             made, labels = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1].argmax(1) for pair in pairs])
-            exact = mean_iou(land_cover(made / spec.scale, spec.bands), labels)
-            row = f'{errors(made, image, spec.scale)} | {mean_iou(labels, mask):.3f} | {exact:.3f}'
+            exact = agreement(land_cover(made / spec.scale, spec.bands), labels)
+            row = f'{errors(made, image, spec.scale)} | {agreement(labels, mask):.3f} | {exact:.3f}'
             print(f'| {folder} | {split} | {row} |', flush=True)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torchgeo_specdm.comparison import Counts, count_pixels, iou
+from torchgeo_specdm.comparison import Counts, count_pixels, mean_iou, sum_samples
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.evaluation.data import draw
@@ -28,13 +28,13 @@ def agreement(pairs: Iterable[tuple[Tensor, Tensor]], spec: DatasetSpec) -> tupl
     found = [count_pixels(rule(image, spec), mask[None], spec.num_classes) for image, mask in pairs]
     counts = Counts(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
-    def mean_iou(rows: Tensor) -> float:
-        return float(iou(Counts(*(value[rows].sum(0) for value in counts))).nanmean())
+    def score(rows: Tensor) -> float:
+        return float(mean_iou(sum_samples(Counts(*(value[rows] for value in counts)))))
 
     def accuracy(rows: Tensor) -> float:
         return float(counts.hit[rows].sum() / counts.labelled[rows].sum())
 
-    return bootstrap(mean_iou, len(counts.hit)), bootstrap(accuracy, len(counts.hit))
+    return bootstrap(score, len(counts.hit)), bootstrap(accuracy, len(counts.hit))
 
 
 def rule(image: Tensor, spec: DatasetSpec) -> Tensor:
@@ -69,8 +69,8 @@ def main() -> None:
         rows[name] = ((sample['image'], sample['mask']) for sample in dataset)
     print('| pairs | mIoU of rule(image) with the mask | share of equal pixels |\n|---|---|---|')
     for name, pairs in rows.items():
-        mean_iou, accuracy = agreement(pairs, spec)
-        print(f'| {name} | {mean_iou} | {accuracy} |', flush=True)
+        score, accuracy = agreement(pairs, spec)
+        print(f'| {name} | {score} | {accuracy} |', flush=True)
     if len(generators) > 1:
         print(generators['synthetic, filtered'].filter_summary())
 

@@ -203,7 +203,11 @@ class LatentDiffusionTask(GeneratorTask):
             data.latent_std,
             self.schedule,
             shares=share_quantiles(data.class_shares) if self.hparams['class_control'] else None,
-            training={'steps': self.global_step, 'train_samples': len(data.latents) if data.latents is not None else 0},
+            training={
+                'steps': self.global_step,
+                'batch_size': data.real.batch_size * self.trainer.world_size,
+                'train_samples': len(data.latents) if data.latents is not None else 0,
+            },
         )
 
     def on_train_end(self) -> None:

