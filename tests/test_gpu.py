@@ -1,49 +1,46 @@
 """gpu.py rehearsed in small: its whole plan, what happens when it is stopped or killed, and what comes back."""
 
-import importlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import gpu
+import gpu_parts
+import gpu_plan
+import gpu_rows
+import gpu_train
+import pack
 import pytest
 import torch
 import yaml
+from quality_table.table import Table
 
 from tests.data.oscd.data import write_oscd
 from tests.test_layers import ABSENT
 from torchgeo_specdm import tasks
 from torchgeo_specdm.checkpoint import folder_hash
-from torchgeo_specdm.datamodules import PackedDataModule
+from torchgeo_specdm.datamodules import OSCDLandCoverDataModule, OSCDPatchesDataModule, PackedDataModule
+from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.evaluation import quality
 from torchgeo_specdm.evaluation.cache import Cache
+from torchgeo_specdm.evaluation.data import open_real
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.resume import ResumeCheckpoint
 
 EXAMPLES = Path(__file__).parents[1] / 'examples'
-PARTS = ('jobs', 'parts', 'plan', 'rows', 'steps', 'train')
 LAND = 'oscd-landcover'
 
 
 @pytest.fixture(scope='module')
-def scripts() -> Iterator[SimpleNamespace]:
-    """The modules of gpu.py, which lie outside of the package, and pack.py."""
-    sys.path.insert(0, str(EXAMPLES / 'benchmarks'))
-    parts = {name: importlib.import_module(f'gpu_{name}') for name in PARTS}
-    yield SimpleNamespace(gpu=importlib.import_module('gpu'), pack=importlib.import_module('pack'), **parts)
-    sys.path.remove(str(EXAMPLES / 'benchmarks'))
-
-
-@pytest.fixture(scope='module')
-def site(tmp_path_factory: pytest.TempPathFactory, scripts: SimpleNamespace) -> Path:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``pack``, of a tiny OSCD, and ``conf``, the presets with tiny networks."""
     folder = tmp_path_factory.mktemp('gpu')
     write_oscd(folder / 'oscd', height=48, width=64)
-    scripts.pack.main(['--root', str(folder / 'oscd'), '--out', str(folder / 'pack')])
+    pack.main(['--root', str(folder / 'oscd'), '--out', str(folder / 'pack')])
     (folder / 'conf').mkdir()
     for name in ('oscd', LAND):
         config = yaml.safe_load((EXAMPLES / 'conf' / f'{name}.yaml').read_text())
@@ -59,16 +56,16 @@ def site(tmp_path_factory: pytest.TempPathFactory, scripts: SimpleNamespace) -> 
 
 
 @pytest.fixture(autouse=True)
-def spectral_features_alone(scripts: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def spectral_features_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network of the other ones takes longer than all else."""
-    monkeypatch.setattr(scripts.rows, 'has_lite0', lambda: False)
+    monkeypatch.setattr(quality, 'has_lite0', lambda: False)
 
 
-def call(scripts: SimpleNamespace, site: Path, folder: Path, *options: str) -> None:
+def call(site: Path, folder: Path, *options: str) -> None:
     """One call with at most a hundredth of the time, in ``folder``."""
     given = {'--pack': site / 'pack', '--conf': site / 'conf', '--work': folder / 'work', '--out': folder / 'out'}
     fixed = [str(part) for pair in given.items() for part in pair]
-    scripts.gpu.main(['run', *fixed, '--scale', '0.005', *options], start=time.monotonic())
+    gpu.main(['run', *fixed, '--scale', '0.005', *options], start=time.monotonic())
 
 
 def result(folder: Path, job: str) -> dict[str, Any]:
@@ -77,14 +74,17 @@ def result(folder: Path, job: str) -> dict[str, Any]:
 
 
 def test_the_whole_plan(
-    scripts: SimpleNamespace, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    site: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    call(scripts, site, tmp_path)
+    call(site, tmp_path)
     assert 'all that is finished is sent' in capsys.readouterr().out
     back = tmp_path / 'back'
-    scripts.gpu.main(['join', '--shards', str(tmp_path / 'out'), '--work', str(back)])
+    gpu.main(['join', '--shards', str(tmp_path / 'out'), '--work', str(back)])
     assert 'all of it is in' in capsys.readouterr().out
-    jobs = [job.name for job in scripts.plan.PLAN]
+    jobs = [job.name for job in gpu_plan.PLAN]
     assert all(result(back, job)['job'] == job for job in jobs)
 
     # Shipped are the generators alone, as they were written
@@ -102,32 +102,33 @@ def test_the_whole_plan(
         assert metrics['val_loss'] > 0
     assert not list((tmp_path / 'work').rglob('last.ckpt'))
 
-    # The rows are where quality.py looks for them, and say what the samples are
-    data = PackedDataModule(site / 'pack', land_cover=True, patch_size=16, overlap=0.0)
-    data.setup('fit')
-    observers = scripts.rows.all_observers(data.train_dataset, torch.device('cpu'))
-    about = {'weights': folder_hash(back / LAND / 'checkpoint'), 'steps': 20, 'samples': [0, 25]}
-    kept = Cache(back / LAND / 'quality.parts')
-    made = SpecDMPipeline.from_pretrained(back / LAND / 'checkpoint').sample(range(16, 24), steps=20)
-    for observer in observers:
-        rows = kept.load(f'samples-{observer.name.replace("/", "-")}', {**about, 'observer': observer.settings})
-        assert rows is not None
-        again = observer.observe(made['image'][:, None], made['mask'])
-        for name, values in rows.items():
-            assert len(values) == 25
-            torch.testing.assert_close(values[16:24], again[name])
+    # The table of quality.py is made elsewhere, of the rows that came back
+    with monkeypatch.context() as patch:
+        patch.setattr(SpecDMSynthetic, '__getitem__', None)
+        for name, kind in (('oscd', OSCDPatchesDataModule), (LAND, OSCDLandCoverDataModule)):
+            checkpoint = back / name / 'checkpoint'
+            pipeline = SpecDMPipeline.from_pretrained(checkpoint)
+            real = open_real(kind(site / 'oscd', patch_size=16, overlap=0.0), pipeline.spec)
+            table = Table(checkpoint, real, 25, Cache(back / name / 'quality.parts'), 'cpu')
+            rows = table.generate(checkpoint, 25, table.observers)
+            batch = gpu_rows.observed_shape(pipeline.sample(range(16, 24), steps=20), pipeline.spec)
+            for observer in table.observers:
+                again = observer.observe(*batch)
+                for key, values in rows[observer.name].items():
+                    assert len(values) == 25
+                    torch.testing.assert_close(values[16:24], again[key])
 
-    scripts.gpu.main(['report', '--work', str(back)])
+    gpu.main(['report', '--work', str(back)])
     report = capsys.readouterr().out
     assert 'REHEARSED, no result' in report
     assert all(f'| {job} |' in report for job in jobs if not job.endswith('-speed') and not job[-1].isdigit())
     assert report.count('not measured') == 0
     (back / 'no-sad-2' / 'result.json').unlink()
-    scripts.gpu.main(['report', '--work', str(back)])
+    gpu.main(['report', '--work', str(back)])
     assert 'not measured' in capsys.readouterr().out
 
     # What came back is not sent once more by a call that goes on from it
-    call(scripts, site, tmp_path / 'next', '--only', 'sample-speed', '--work', str(back))
+    call(site, tmp_path / 'next', '--only', 'sample-speed', '--work', str(back))
     assert not list((tmp_path / 'next').rglob('slice-*'))
 
 
@@ -137,7 +138,7 @@ class KilledError(BaseException):
 
 @pytest.mark.parametrize('hard', [False, True])
 def test_a_training_goes_on_where_it_was(
-    hard: bool, scripts: SimpleNamespace, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hard: bool, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the end of a call the state is that of the last step, after a kill that of the last save."""
     counted: list[float] = []
@@ -146,23 +147,23 @@ def test_a_training_goes_on_where_it_was(
     def check(clock: Any, needed: float = 0.0) -> None:
         counted.extend([0.0] * (needed == 0))
         if len(counted) == 4:
-            raise KilledError if hard else scripts.train.SliceEndError
+            raise KilledError if hard else gpu_train.SliceEndError
 
     def measure_step(stage: Any, *_: Any) -> dict[str, float]:
         measured.append(stage.task)
         return {'step_seconds': 1e-3, 'first_seconds': 0.0, 'memory_mb': 0.0}
 
-    monkeypatch.setattr(scripts.train, 'measure_step', measure_step)
+    monkeypatch.setattr(gpu_train, 'measure_step', measure_step)
     only = ('--only', LAND, '--scale', '1')
     with monkeypatch.context() as patch:
-        patch.setattr(scripts.train.Clock, 'check', check)
+        patch.setattr(gpu_train.Clock, 'check', check)
         if hard:
-            patch.setattr(scripts.train, '_SAVE_EVERY', 0.0)
+            patch.setattr(gpu_train, '_SAVE_EVERY', 0.0)
             patch.setattr(ResumeCheckpoint, 'on_exception', lambda *_: None)
             with pytest.raises(KilledError):
-                call(scripts, site, tmp_path, *only)
+                call(site, tmp_path, *only)
         else:
-            call(scripts, site, tmp_path, *only)
+            call(site, tmp_path, *only)
     folder = tmp_path / 'work' / LAND
     state = torch.load(folder / 'AutoencoderTask' / 'last.ckpt', weights_only=True)
     assert state['global_step'] == 3
@@ -172,32 +173,30 @@ def test_a_training_goes_on_where_it_was(
 
     counted.clear()
     measured.clear()
-    monkeypatch.setattr(scripts.train.Clock, 'check', lambda _, needed=0.0: counted.extend([0.0] * (needed == 0)))
-    call(scripts, site, tmp_path, *only)
+    monkeypatch.setattr(gpu_train.Clock, 'check', lambda _, needed=0.0: counted.extend([0.0] * (needed == 0)))
+    call(site, tmp_path, *only)
     stages = result(tmp_path / 'work', LAND)['stages']
     # The steps that were left, as many as were planned, and no measurement of what was measured
     assert stages['AutoencoderTask']['max_steps'] == planned['max_steps'] == 5
     assert len(counted) == 2 + stages['LatentDiffusionTask']['max_steps']
     assert set(measured) == {'LatentDiffusionTask'}
     seen = list((tmp_path / 'out').iterdir())
-    call(scripts, site, tmp_path, *only)
+    call(site, tmp_path, *only)
     assert list((tmp_path / 'out').iterdir()) == seen
 
 
-def test_results_return_in_small_files(
-    scripts: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_return_in_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work, out, back = (tmp_path / name for name in ('work', 'out', 'back'))
-    monkeypatch.setattr(scripts.parts, 'SHARD', 1000)
-    monkeypatch.setattr(scripts.parts, 'MOST_FILES', 3)
-    monkeypatch.setattr(scripts.parts, 'MOST_BYTES', 2500)
+    monkeypatch.setattr(gpu_parts, 'SHARD', 1000)
+    monkeypatch.setattr(gpu_parts, 'MOST_FILES', 3)
+    monkeypatch.setattr(gpu_parts, 'MOST_BYTES', 2500)
     work.mkdir()
     (work / 'weights').write_bytes(bytes(range(256)) * 20)
     (work / 'result.json').write_text('{}')
-    scripts.parts.store(work, [work / 'weights', work / 'result.json'], work / 'outbox')
+    gpu_parts.store(work, [work / 'weights', work / 'result.json'], work / 'outbox')
     calls = 0
     while True:
-        left = scripts.parts.send(work / 'outbox', out / str(calls))
+        left = gpu_parts.send(work / 'outbox', out / str(calls))
         sizes = [path.stat().st_size for path in (out / str(calls)).iterdir()]
         assert len(sizes) <= 3
         assert sum(sizes) <= 2500
@@ -205,45 +204,45 @@ def test_results_return_in_small_files(
         calls += 1
         if not left:
             break
-        assert scripts.parts.join([out], back)
+        assert gpu_parts.join([out], back)
         assert not (back / 'weights').exists()
     assert calls > 3
-    assert scripts.parts.join([out], back) == []
+    assert gpu_parts.join([out], back) == []
     assert (back / 'weights').read_bytes() == (work / 'weights').read_bytes()
     damaged = next(out.rglob('slice-000.03'))
     data = damaged.read_bytes()
     damaged.write_bytes(data[::-1])
     with pytest.raises(SpecDMError, match='damaged: copy them again'):
-        scripts.parts.join([out], back)
+        gpu_parts.join([out], back)
     damaged.unlink()
-    assert scripts.parts.join([out], back) == ['slice-000.03']
+    assert gpu_parts.join([out], back) == ['slice-000.03']
     # What did not arrive is sent again
-    scripts.parts.send_again(work / 'outbox')
+    gpu_parts.send_again(work / 'outbox')
     waiting = len(list((work / 'outbox').glob('slice-*')))
-    left = scripts.parts.send(work / 'outbox', tmp_path / 'again')
+    left = gpu_parts.send(work / 'outbox', tmp_path / 'again')
     names = sorted(path.name for path in (tmp_path / 'again').iterdir())
     assert names == ['slice-000.00', 'slice-000.01', 'slice-000.json']
     assert len(left) == waiting - len(names)
     # An archive that comes later has another name
-    scripts.parts.store(work, [work / 'result.json'], work / 'outbox')
+    gpu_parts.store(work, [work / 'result.json'], work / 'outbox')
     assert (work / 'outbox' / 'slice-001.json').is_file()
 
 
-def test_the_plan_fits_the_presets(scripts: SimpleNamespace, site: Path, tmp_path: Path) -> None:
-    for job in scripts.plan.PLAN:
-        stages = scripts.plan.read_stages(job, EXAMPLES / 'conf', site / 'pack', tmp_path)
+def test_the_plan_fits_the_presets(site: Path, tmp_path: Path) -> None:
+    for job in gpu_plan.PLAN:
+        stages = gpu_plan.read_stages(job, EXAMPLES / 'conf', site / 'pack', tmp_path)
         assert [stage.task for stage in stages] == ['AutoencoderTask', 'LatentDiffusionTask']
         for stage in stages:
             task = getattr(tasks, stage.task)(**stage.arguments)
             assert dict(task.hparams).items() >= job.changes.get(stage.task, {}).items()
             PackedDataModule(**stage.data)
-    names = [job.name for job in scripts.plan.PLAN]
+    names = [job.name for job in gpu_plan.PLAN]
     assert len(set(names)) == len(names)
-    assert all(job.of in names for job in scripts.plan.PLAN if job.of)
+    assert all(job.of in names for job in gpu_plan.PLAN if job.of)
     with pytest.raises(SpecDMError, match='there is no job x; there are oscd-landcover'):
-        scripts.plan.chosen(['x'])
+        gpu_plan.chosen(['x'])
     with pytest.raises(SpecDMError, match='a pack serves OSCDPatchesDataModule'):
-        scripts.plan.read_stages(scripts.plan.Job('x', 'train', 'segmunich'), EXAMPLES / 'conf', site, tmp_path)
+        gpu_plan.read_stages(gpu_plan.Job('x', 'train', 'segmunich'), EXAMPLES / 'conf', site, tmp_path)
 
 
 def test_it_needs_no_torchgeo(site: Path, tmp_path: Path) -> None:
@@ -254,8 +253,9 @@ def test_it_needs_no_torchgeo(site: Path, tmp_path: Path) -> None:
 import sys
 sys.modules.update(dict.fromkeys({ABSENT!r}))
 sys.path.insert(0, {str(EXAMPLES / 'benchmarks')!r})
-import gpu, gpu_rows
-gpu_rows.has_lite0 = lambda: False
+import gpu
+from torchgeo_specdm.evaluation import quality
+quality.has_lite0 = lambda: False
 gpu.main(['run', *{[str(part) for part in (*arguments, *jobs)]!r}])
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=600)
@@ -263,6 +263,6 @@ gpu.main(['run', *{[str(part) for part in (*arguments, *jobs)]!r}])
     assert 'exact alignment, mIoU' in result(tmp_path, f'{LAND}-samples')['figures']
 
 
-def test_the_plan_can_be_read(scripts: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    scripts.gpu.main(['list'])
+def test_the_plan_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.main(['list'])
     assert capsys.readouterr().out.startswith('oscd-landcover           train         6 min')

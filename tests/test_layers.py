@@ -32,7 +32,10 @@ TRAINING = (
     'datamodules.packed',
     'resume',
     'alignment.copies',
-    *(f'evaluation.{name}' for name in ('copying', 'fidelity', 'reconstruction', 'rule', 'semantics', 'spectra')),
+    *(
+        f'evaluation.{name}'
+        for name in ('copying', 'fidelity', 'quality', 'reconstruction', 'rule', 'semantics', 'spectra')
+    ),
 )
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py'))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from gpu_plan import ANCESTRAL, FEW_STEPS, Job, Stage, read_stages
-from gpu_rows import Generated, all_observers, distances, feature_observers, figures, real_rows
+from gpu_rows import Generated, distances, figures, real_rows
 from gpu_speed import sample_speed, train_speed
 from gpu_steps import packed
 from gpu_train import Clock, train
@@ -17,6 +17,7 @@ from torchgeo_specdm.datamodules import PackedDataModule
 from torchgeo_specdm.evaluation.cache import Cache
 from torchgeo_specdm.evaluation.copying import CopyObserver
 from torchgeo_specdm.evaluation.observation import Observer
+from torchgeo_specdm.evaluation.quality import image_observers, pair_observers
 from torchgeo_specdm.evaluation.rule import RuleObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
 
@@ -66,7 +67,7 @@ class Bench:
             data = packed(stages[0].data, 'fit', 'test')
             spec = data.train_dataset.spec  # type: ignore[union-attr]
             ruled: list[Observer] = [RuleObserver(spec)] if stages[0].data['land_cover'] else []
-            observers = [*feature_observers(spec, self.device), SpectraObserver(spec), *ruled]
+            observers = [*image_observers(spec, self.device), SpectraObserver(spec), *ruled]
             generated = Generated(root / 'checkpoint', Cache(root / 'rows'), self.device, self.clock)
             made = generated.rows(job.count, observers, lambda path: None, steps=FEW_STEPS[0])
             result |= {'count': job.count, 'figures': figures(made, *self._real(data, observers))}
@@ -75,7 +76,9 @@ class Bench:
 
     def _samples(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
         data = packed(stages[0].data, 'fit', 'test')
-        observers = all_observers(data.train_dataset, self.device)
+        spec = data.train_dataset.spec  # type: ignore[union-attr]
+        features = image_observers(spec, self.device)
+        observers = pair_observers(data.train_dataset, spec, job.count, features)
         generated, files = self._generated(job)
         made = generated.rows(job.count, observers, files.append, steps=FEW_STEPS[0])
         result = {'count': job.count, 'figures': figures(made, *self._real(data, observers))}
@@ -83,7 +86,7 @@ class Bench:
 
     def _steps(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
         data = packed(stages[0].data, 'fit', 'test')
-        observers = feature_observers(data.train_dataset.spec, self.device)  # type: ignore[union-attr]
+        observers = image_observers(data.train_dataset.spec, self.device)  # type: ignore[union-attr]
         generated, files = self._generated(job)
         samplings: list[dict[str, Any]] = [{'steps': steps} for steps in FEW_STEPS]
         samplings.append({'steps': max(2, round(ANCESTRAL * min(1.0, self.scale))), 'solver': 'ddpm'})

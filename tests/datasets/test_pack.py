@@ -1,13 +1,11 @@
 """A pack is the dataset that was packed: its samples are the same to the bit."""
 
-import importlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pack
 import pytest
 import rasterio
 import torch
@@ -24,23 +22,13 @@ from torchgeo_specdm.datasets.packed import PackedPairs
 from torchgeo_specdm.datasets.planes import decode_plane, encode_plane, resample
 from torchgeo_specdm.errors import SpecDMError
 
-BENCHMARKS = Path(__file__).parents[2] / 'examples' / 'benchmarks'
-
 
 @pytest.fixture(scope='module')
-def script() -> Iterator[ModuleType]:
-    """pack.py, which lies outside of the package."""
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module('pack')
-    sys.path.remove(str(BENCHMARKS))
-
-
-@pytest.fixture(scope='module')
-def oscd(tmp_path_factory: pytest.TempPathFactory, script: ModuleType) -> Path:
+def oscd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``oscd`` and, of it, ``pack``."""
     folder = tmp_path_factory.mktemp('data')
     write_oscd(folder / 'oscd')
-    script.main(['--root', str(folder / 'oscd'), '--out', str(folder / 'pack'), '--limit', '0.4'])
+    pack.main(['--root', str(folder / 'oscd'), '--out', str(folder / 'pack'), '--limit', '0.4'])
     return folder
 
 
@@ -135,10 +123,10 @@ def test_refusals(oscd: Path, tmp_path: Path) -> None:
         PackedDataModule(tmp_path)
     with pytest.raises(SpecDMError, match='rome is no train scene of the pack; it has abudhabi'):
         PackedDataModule(oscd / 'pack', val_scenes=['rome'])
-    pack = Pack.open(oscd / 'pack')
+    opened = Pack.open(oscd / 'pack')
     with pytest.raises(SpecDMError, match='OSCD abudhabi: patch_size 200 px is larger'):
-        PackedPairs(pack, ['abudhabi'], 200)
-    for path in pack.folder.iterdir():
+        PackedPairs(opened, ['abudhabi'], 200)
+    for path in opened.folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     copy = Pack.open(tmp_path)
     (tmp_path / 'part-0.safetensors').write_bytes(b'0' * 100)
@@ -154,4 +142,4 @@ def test_refusals(oscd: Path, tmp_path: Path) -> None:
         encode_plane(np.zeros((4, 4), np.float32))
     scene = Scene('a', 'train', np.zeros((1, 1, 4, 4), np.uint16), np.full((4, 4), -1))
     with pytest.raises(SpecDMError, match='the mask of a holds values'):
-        write_pack(tmp_path / 'b', [scene], pack.spec)
+        write_pack(tmp_path / 'b', [scene], opened.spec)

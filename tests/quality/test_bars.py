@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from degenerate import Gaussians, PlantedCopies, degenerate_generators
-from quality_table.observers import ImageObserver, RuleObserver
 from quality_table.pairs import pair_rows, roughness_row
 from quality_table.rows import Row
 from quality_table.table import RealSides, Side
@@ -19,7 +18,9 @@ from torchgeo_specdm.evaluation.alignment import BoundaryObserver
 from torchgeo_specdm.evaluation.copying import CopyObserver
 from torchgeo_specdm.evaluation.data import draw
 from torchgeo_specdm.evaluation.faults import Altered, blurred
+from torchgeo_specdm.evaluation.fidelity import ImageObserver
 from torchgeo_specdm.evaluation.observation import Observer, observe
+from torchgeo_specdm.evaluation.rule import RuleObserver
 from torchgeo_specdm.evaluation.semantics import SemanticsObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
 from torchgeo_specdm.extractors import make_extractor

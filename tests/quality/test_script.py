@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import quality
-from quality_table import table, unet
+from quality_table import unet
 
 from tests.conftest import tiny_pipeline
 from tests.data.oscd.data import write_oscd
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule, OSCDPatchesDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
+from torchgeo_specdm.evaluation import quality as observers
 
 CONF = Path(__file__).parents[2] / 'examples' / 'conf'
 TASKS = {
@@ -45,7 +46,7 @@ def task(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     told: dict[str, Any] = {'clocks': 2, 'num_classes': spec.num_classes}
     tiny_pipeline(spec, **told).save_pretrained(tmp_path / 'checkpoint')
     # Its network takes longer than all else
-    monkeypatch.setattr(table, 'has_lite0', lambda: False)
+    monkeypatch.setattr(observers, 'has_lite0', lambda: False)
     return str(request.param)
 
 

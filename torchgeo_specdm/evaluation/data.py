@@ -26,6 +26,7 @@ from torchgeo_specdm.datamodules import (
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.exported import DESCRIPTION, ExportedPairs
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.evaluation.observation import draw as draw
 from torchgeo_specdm.lazy import load_all
 from torchgeo_specdm.spec import DatasetSpec
 from torchgeo_specdm.stages import read_config, to_the_point
@@ -172,12 +173,6 @@ def open_synthetic(path: Path, count: int, **settings: Any) -> SpecDMSynthetic |
             raise SpecDMError(f'{path} holds samples that are made already: {", ".join(given)} cannot be chosen')
         return ExportedPairs(path, count)
     return SpecDMSynthetic(path, count, **{name: value for name, value in settings.items() if value is not None})
-
-
-def draw(dataset: Any, count: int | None, seed: int = 0) -> list[int]:
-    """At most ``count`` indices of a dataset (all for None), drawn at random from ``seed``, in their order."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count]
-    return order.sort().values.tolist()
 
 
 def spread(indices: Sequence[int], count: int) -> list[int]:

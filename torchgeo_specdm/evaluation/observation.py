@@ -67,6 +67,12 @@ class Sides:
     halves: Tensor
 
 
+def draw(dataset: Any, count: int | None, seed: int = 0) -> list[int]:
+    """At most ``count`` indices of a dataset (all for None), drawn at random from ``seed``, in their order."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count]
+    return order.sort().values.tolist()
+
+
 def observe(
     dataset: Any, indices: Sequence[int], observers: Sequence[Observer], *, batch_size: int = 16, text: str = ''
 ) -> dict[str, dict[str, Tensor]]:

@@ -8,37 +8,9 @@ import torch
 from degenerate import BLOCK, blocks
 from torch import Tensor
 
-from torchgeo_specdm.comparison import count_pixels
-from torchgeo_specdm.evaluation.fidelity import FeatureObserver
 from torchgeo_specdm.evaluation.observation import Observer
 from torchgeo_specdm.evaluation.reconstruction import ReconstructionObserver
-from torchgeo_specdm.functional.landcover import land_cover
 from torchgeo_specdm.spec import DatasetSpec
-
-
-class ImageObserver(FeatureObserver):
-    """Features of images alone: of masks the table says what it can say exactly, and a network takes half its time."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings, 'masks': None}
-
-    def observe(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        return {f'date{date + 1}': self.extractor.images(image[:, date]) for date in range(image.shape[1])}
-
-
-class RuleObserver(Observer):
-    """Pixels of each class where the rule of the land cover, applied to the image, agrees with the mask."""
-
-    name = 'rule'
-    settings: Mapping[str, Any] = {}
-
-    def __init__(self, spec: DatasetSpec) -> None:
-        self.spec, self.settings = spec, {'rule': 'land cover', 'scale': spec.scale}
-
-    def observe(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        found = land_cover(image[:, 0] / self.spec.scale, self.spec.bands)
-        return count_pixels(found, mask, self.spec.num_classes)._asdict()
 
 
 class MaskObserver(Observer):

