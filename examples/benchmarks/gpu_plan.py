@@ -54,11 +54,13 @@ class Stage:
 
 
 _HALF = {'LatentDiffusionTask': {'half_precision': True}}
+# A single stream cannot be given a part of itself: so that arms differ in one thing, none learns that
+_JOINT: dict[str, Any] = {'LatentDiffusionTask': {'together': 1.0}}
 # The paper's two comparisons; single_stream is LDM's autoencoder, as large as both branches together
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
-    'two-stream': {},
-    'single-stream': {'AutoencoderTask': {'kind': 'single_stream'}},
-    'no-sad': {'AutoencoderTask': {'sad_weight': 0.0}},
+    'two-stream': _JOINT,
+    'single-stream': {'AutoencoderTask': {'kind': 'single_stream'}, **_JOINT},
+    'no-sad': {'AutoencoderTask': {'sad_weight': 0.0}, **_JOINT},
 }
 SEEDS = (0, 1, 2)
 FEW_STEPS = (20, 10, 4, 1)
