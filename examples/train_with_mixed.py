@@ -16,7 +16,7 @@ from torchgeo_specdm.datamodules import IndianPinesDataModule, MixedDataModule
 from torchgeo_specdm.datasets import IndianPines
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument('checkpoint', type=Path)
+parser.add_argument('checkpoint', help='folder, name or hf://owner/name')
 parser.add_argument('--ratio', type=float, default=5, help='synthetic pairs per real one')
 parser.add_argument('--max-steps', type=int, default=500)
 parser.add_argument('--seed', type=int, default=0)

@@ -14,6 +14,7 @@ HEAVY = "{'torch', 'torchgeo', 'lightning', 'numpy', 'rasterio', 'diffusers'} & 
         'import torchgeo_specdm; dir(torchgeo_specdm)',
         'from torchgeo_specdm.cli import main; main(["--help"])',
         'from torchgeo_specdm.cli import main; main(["sample", "--help"])',
+        'from torchgeo_specdm.cli import main; main(["checkpoints"])',
     ],
 )
 def test_the_first_contact_is_fast(action: str) -> None:

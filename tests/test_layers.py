@@ -9,16 +9,19 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'torchgeo_specdm'
 LAYERS = {
-    **dict.fromkeys(['errors', 'sensors', 'spec', 'compat'], 0),
+    **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'hub', 'catalogue'], 0),
     **dict.fromkeys(['functional', 'models', 'diffusion'], 1),
     **dict.fromkeys(['checkpoint', 'pipeline', 'plotting', 'class_statistics'], 2),
     **dict.fromkeys(['metrics', 'extractors', 'alignment', 'datasets'], 2),
     **dict.fromkeys(['datamodules', 'tasks', 'export'], 3),
-    **dict.fromkeys(['report', 'comparison', 'resume', 'stages', 'evaluation'], 4),
+    **dict.fromkeys(['report', 'comparison', 'resume', 'stages', 'evaluation', 'card'], 4),
     **dict.fromkeys(['demo', 'demo_cases', 'demo_page', 'fit', 'cli', '__main__'], 5),
 }
 # These run where neither TorchGeo nor GDAL is installed
-LIGHT = ('errors', 'sensors', 'spec', 'compat', 'functional', 'models', 'diffusion', 'checkpoint', 'pipeline')
+LIGHT = (
+    *('errors', 'sensors', 'spec', 'compat', 'hub', 'catalogue'),
+    *('functional', 'models', 'diffusion', 'checkpoint', 'pipeline'),
+)
 HEAVY = {'torchgeo', 'rasterio', 'kornia', 'lightning', 'pytorch_lightning'}
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py'))
 

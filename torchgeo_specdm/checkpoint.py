@@ -20,8 +20,8 @@ from torchgeo_specdm.errors import CheckpointError
 
 FORMAT = 1
 WEIGHTS = 'diffusion_pytorch_model.safetensors'
-# What belongs to a generator's folder but is no part of the generator
-FILTER = 'filter'
+# What belongs to a generator's folder but is no part of the generator: a filter, figures, texts
+FILTER, QUALITY = 'filter', 'quality.json'
 _PICKLES = {'.bin', '.ckpt', '.pickle', '.pkl', '.pt', '.pth', '.npy', '.npz', '.joblib'}
 
 
@@ -123,10 +123,18 @@ def load_network(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> 
 def folder_hash(folder: Path) -> str:
     """SHA-256 over names and contents of a folder's files: two folders with one hash are one checkpoint.
 
-    The folder ``filter`` in it is left out: adding one does not change a generator, and it has a hash of its own.
+    The folder ``filter`` in it is left out: adding one does not change a generator, and it has a hash of its own. So
+    are card, licence and figures (``README.md``, ``LICENSE*``, ``quality.json``), and hidden files, which are those of
+    git and of the hub.
     """
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob('*') if p.is_file() and folder / FILTER not in p.parents):
+    for path in sorted(p for p in folder.rglob('*') if p.is_file() and _is_generator(p.relative_to(folder))):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _is_generator(path: Path) -> bool:
+    """Whether a file, relative to the folder, makes a checkpoint what it is."""
+    about = path.name in ('README.md', QUALITY) or path.name.startswith('LICENSE')
+    return not (about or path.parts[0] == FILTER or any(part.startswith('.') for part in path.parts))

@@ -18,6 +18,8 @@ _EXAMPLES = """\
 examples:
   specdm demo
       The whole job on a small scene that is installed with the package: sample, mix, train, report.
+  specdm sample indian-pines --n 100 --out synthetic
+      Write 100 labelled images of a checkpoint that has a name; 'specdm checkpoints' lists them.
   specdm fit --config oscd.yaml --data.root data/oscd
       Train a generator: each stage of the file in turn. The same command resumes an interrupted run.
   specdm fit --config oscd.yaml --stage LatentDiffusionTask --restart
@@ -66,7 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         description='Generate labelled images. Writes OUT/image, OUT/mask and OUT/specdm.json; '
         'the same command resumes an interrupted run, a larger N continues it.',
     )
-    sample.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='folder that "specdm fit" wrote')
+    # Not Path, which would drop a slash of hf://
+    sample.add_argument(
+        'checkpoint',
+        metavar='CHECKPOINT',
+        help='folder that "specdm fit" wrote, name that "specdm checkpoints" lists, or hf://owner/name',
+    )
     sample.add_argument('--n', type=int, required=True, help='number of images')
     sample.add_argument('--out', type=Path, required=True, help='folder to write to')
     sample.add_argument('--seed', type=int, default=0, help='names one endless dataset of the checkpoint (default: 0)')
@@ -102,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     _add_evaluate(commands)
+    _add_checkpoints(commands)
 
     demo = commands.add_parser(
         'demo',
@@ -116,6 +124,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_checkpoints(commands: Any) -> None:
+    commands.add_parser('checkpoints', help='list the checkpoints that have a name, and where each lies')
+    card = commands.add_parser(
+        'card',
+        help='write the model card of a checkpoint',
+        description='Writes README.md (in the format of the Hugging Face hub) and LICENSE into the folder.',
+    )
+    card.add_argument('folder', type=Path, metavar='FOLDER', help='folder of the checkpoint')
+    card.add_argument(
+        '--metrics',
+        type=Path,
+        metavar='JSON',
+        help='what examples/benchmarks/quality.py measured of it (default: quality.json in FOLDER, if it is there)',
+    )
+
+
 def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser(
         'evaluate',
@@ -125,11 +149,13 @@ def _add_evaluate(commands: Any) -> None:
         'is cached. Options of the real datamodule are given as --data.NAME VALUE.',
     )
     add = evaluate.add_argument
-    add('source', type=Path, metavar='SOURCE', help='a checkpoint, or a folder that "specdm sample" wrote')
+    add(
+        'source', metavar='SOURCE', help='a checkpoint (folder, name or hf://owner/name), or what "specdm sample" wrote'
+    )
     add('--out', type=Path, required=True, help='folder to write to')
     add('--data', type=Path, metavar='CONFIG', help='YAML whose "data:" is the real dataset (default: by name)')
     add('--root', type=Path, help='folder of the real dataset, where no CONFIG is given')
-    add('--compare', type=Path, metavar='OTHER', help='a second source, shown beside the first')
+    add('--compare', metavar='OTHER', help='a second source, shown beside the first')
     add('--n', type=int, default=500, help='synthetic samples (default: %(default)s, or all that a folder holds)')
     add('--real', type=int, default=1000, help='most real samples of a split to look at (default: %(default)s)')
     add('--extractors', nargs='+', default=['spectral', 'lite0'], metavar='NAME', help='(default: spectral lite0)')
@@ -210,6 +236,19 @@ def _classes(values: Sequence[str] | None) -> dict[str, float] | str | None:
     return shares
 
 
+def _list_checkpoints() -> None:
+    from torchgeo_specdm.catalogue import listing
+
+    print(listing())
+
+
+def _card(args: argparse.Namespace) -> None:
+    from torchgeo_specdm.card import write_card
+
+    write_card(args.folder, args.metrics)
+    print(f'wrote {args.folder / "README.md"}')
+
+
 def _demo(args: argparse.Namespace) -> None:
     if args.dataset == 'oscd' and args.root is None:
         raise SpecDMError('--dataset oscd needs --root, the folder of the dataset')
@@ -244,6 +283,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _sample(args)
         elif args.command == 'evaluate':
             _evaluate(args, rest)
+        elif args.command == 'checkpoints':
+            _list_checkpoints()
+        elif args.command == 'card':
+            _card(args)
         else:
             _demo(args)
     except (SpecDMError, *_USER_FILES) as error:

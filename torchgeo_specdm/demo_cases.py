@@ -10,19 +10,19 @@ from lightning.pytorch import LightningModule
 from torchgeo.datamodules import NonGeoDataModule
 
 from torchgeo_specdm import compat
+from torchgeo_specdm.catalogue import CATALOGUE
 from torchgeo_specdm.comparison import Score, f1, iou
 from torchgeo_specdm.datamodules import IndianPinesDataModule, OSCDPatchesDataModule
 from torchgeo_specdm.datasets import IndianPines
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
-_PACKAGE = Path(__file__).parent
-_INDIAN_PINES = _PACKAGE / 'checkpoints' / 'indian-pines'
+_INDIAN_PINES = CATALOGUE['indian-pines'].folder
 # What the presets write, from the working directory; then what a checkout may hold
 _OSCD = (
     Path('runs/oscd-cpu/checkpoint'),
     Path('runs/oscd/checkpoint'),
-    _PACKAGE.parent / 'examples' / 'checkpoints' / 'oscd-change',
+    CATALOGUE['oscd-change'].folder,
 )
 
 

@@ -21,13 +21,14 @@ from torchgeo_specdm.datasets.exported import DESCRIPTION, sample_files
 from torchgeo_specdm.datasets.filtered import FilterSummary
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.hub import folder_name
 from torchgeo_specdm.spec import DatasetSpec
 
 _BLOCKS = 'blocks.jsonl'
 
 
 def export(
-    checkpoint: Path,
+    checkpoint: str | Path,
     folder: Path,
     count: int,
     *,
@@ -45,7 +46,7 @@ def export(
     """Generate ``count`` samples of a checkpoint into ``folder``; what is already there is kept.
 
     Args:
-        checkpoint: Folder of the generator.
+        checkpoint: The generator: folder, name or address on the hub.
         folder: Where to write; created.
         count: Number of samples, from index 0.
         seed: As in :class:`~torchgeo_specdm.datasets.SpecDMSynthetic`, like all that follow.
@@ -77,8 +78,8 @@ def export(
     )
     spec = dataset.spec
     settings: dict[str, Any] = {
-        'generator': checkpoint.resolve().name,
-        'sha256': folder_hash(checkpoint),
+        'generator': folder_name(dataset.checkpoint),
+        'sha256': folder_hash(dataset.checkpoint),
         'seed': seed,
         'steps': steps,
         'solver': solver,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchgeo_specdm.catalogue import resolve
 from torchgeo_specdm.checkpoint import (
     FORMAT,
     check_folder,
@@ -255,13 +256,18 @@ class SpecDMPipeline:
         write_json(folder / 'scheduler' / 'scheduler_config.json', self.schedule.to_dict())
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: torch.device | str = 'cpu') -> 'SpecDMPipeline':
+    def from_pretrained(cls, checkpoint: str | Path, device: torch.device | str = 'cpu') -> 'SpecDMPipeline':
         """Load a checkpoint.
 
+        Args:
+            checkpoint: A folder, a name in :data:`torchgeo_specdm.catalogue.CATALOGUE` or ``hf://owner/name[@revision]``.
+            device: Where the networks go.
+
         Raises:
-            CheckpointError: The folder is missing, damaged, of a newer format or holds a pickle.
+            CheckpointError: The checkpoint is missing, damaged, of a newer format or holds a pickle, or cannot be
+                downloaded.
         """
-        folder = Path(folder)
+        folder = resolve(checkpoint)
         values = _read_description(folder)
         schedule = read_json(folder / 'scheduler' / 'scheduler_config.json')
         autoencoder = load_autoencoder(folder / 'autoencoder')
@@ -284,7 +290,7 @@ class SpecDMPipeline:
         return pipeline.to(device)
 
     @staticmethod
-    def read_conditions(folder: str | Path) -> frozenset[str]:
+    def read_conditions(checkpoint: str | Path) -> frozenset[str]:
         """What the samples of a checkpoint can be made to fit, without loading its weights.
 
         Returns:
@@ -293,20 +299,20 @@ class SpecDMPipeline:
         Raises:
             CheckpointError: As for :meth:`from_pretrained`.
         """
-        folder = Path(folder)
+        folder = resolve(checkpoint)
         values, config = _read_description(folder), read_json(folder / 'denoiser' / 'config.json')
         streams = {stream['name'] for stream in values['streams']} if config.get('clocks', 1) > 1 else set()
         dates = {'image'} if 'image1' in streams else set()
         return frozenset(streams | dates | ({'shares'} if config.get('num_classes') else set()))
 
     @staticmethod
-    def read_spec(folder: str | Path) -> DatasetSpec:
+    def read_spec(checkpoint: str | Path) -> DatasetSpec:
         """The spec of a checkpoint, without loading its weights.
 
         Raises:
             CheckpointError: As for :meth:`from_pretrained`.
         """
-        folder = Path(folder)
+        folder = resolve(checkpoint)
         values = _read_description(folder)
         try:
             return DatasetSpec.from_dict(values['spec'])
@@ -319,7 +325,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     values = read_json(folder / 'specdm.json')
     found = values.get('format')
     if not isinstance(found, int) or found < 1:
-        raise CheckpointError(f'{folder / "specdm.json"} declares no format')
+        raise CheckpointError(f'{folder / "specdm.json"} declares no format: it describes no checkpoint')
     if found > FORMAT:
         raise CheckpointError(
             f'{folder} has checkpoint format {found}, this release reads up to {FORMAT}: upgrade torchgeo-specdm'

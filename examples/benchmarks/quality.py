@@ -15,6 +15,8 @@ Sentinel-2 data; a bar is read at the value of its row unless it says otherwise.
 """
 
 import argparse
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args, overrides = parse(arguments)
     real = open_real(read_datamodule(args.data, overrides), SpecDMPipeline.read_spec(args.checkpoint))
     table = Table(args.checkpoint, real, args.n, Cache(args.out.with_suffix('.parts')), args.device, args.steps)
-    report = Report(args.out, {'checkpoint': folder_hash(args.checkpoint)})
+    command = shlex.join(['python', 'examples/benchmarks/quality.py', *(arguments or sys.argv[1:])])
+    report = Report(args.out, {'checkpoint': folder_hash(args.checkpoint), 'command': command})
     print(f'{args.checkpoint}, {args.n} samples, {args.steps} steps\n\n{HEADER}')
     for rows in all_rows(table, args):
         report.add(rows)

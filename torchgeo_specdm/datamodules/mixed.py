@@ -43,7 +43,8 @@ class MixedDataModule(BaseDataModule):
 
     Args:
         real: Any datamodule of TorchGeo without geographic sampling, whose train samples are image-mask pairs.
-        checkpoint: Folder of a generator trained on the same kind of data.
+        checkpoint: A generator trained on the same kind of data: folder, name or address on the hub; see
+            :class:`SpecDMSynthetic`.
         ratio: Synthetic samples per real one.
         seed: Seed of the synthetic samples and of their places.
         steps: Time steps of the solver.

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchgeo.datasets import NonGeoDataset
 
+from torchgeo_specdm.catalogue import resolve
 from torchgeo_specdm.datasets.blocks import Block, RecentBlocks, compact
 from torchgeo_specdm.datasets.conditions import make_conditions
 from torchgeo_specdm.datasets.device import parse_device, resolve_device, same_arithmetic
@@ -47,7 +48,8 @@ class SpecDMSynthetic(NonGeoDataset):
     the number of threads would change the last bits: use workers for more.
 
     Args:
-        checkpoint: Folder written by ``specdm fit`` or :meth:`SpecDMPipeline.save_pretrained`.
+        checkpoint: Folder written by ``specdm fit`` or :meth:`SpecDMPipeline.save_pretrained`; or a name that ``specdm
+            checkpoints`` lists, or ``hf://owner/name[@revision]`` on the Hugging Face hub.
         length: Number of samples; by default the dataset has no end, and a ``MixedDataset`` takes what it needs.
         seed: Names one endless dataset of the checkpoint.
         steps: Time steps of the solver.
@@ -69,7 +71,7 @@ class SpecDMSynthetic(NonGeoDataset):
         transforms: Applied to each sample.
 
     Raises:
-        CheckpointError: The checkpoint is missing, damaged, of a newer format or holds a pickle.
+        CheckpointError: The checkpoint is missing, damaged, too new, not to be downloaded, or holds a pickle.
         SpecDMError: An argument is out of range, or there is no such filter. At the first access: CUDA is asked for
             and absent, or the process is forked.
     """
@@ -100,7 +102,7 @@ class SpecDMSynthetic(NonGeoDataset):
                 raise SpecDMError(f'{name} is {value}; it must be at least {least}')
         if solver is not None and solver not in SOLVERS:
             raise SpecDMError(f'solver is {solver!r}; it must be one of {", ".join(SOLVERS)}')
-        self.checkpoint = Path(checkpoint)
+        self.checkpoint = resolve(checkpoint)
         self.spec: DatasetSpec = SpecDMPipeline.read_spec(self.checkpoint)
         self.length = length
         self.seed = seed

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torchgeo_specdm.catalogue import resolve
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.data import find_datamodule, open_real, open_synthetic, read_datamodule
 from torchgeo_specdm.evaluation.evaluate import Settings, evaluate
+from torchgeo_specdm.hub import folder_name
 
 
 def run(args: Namespace, overrides: Sequence[str]) -> None:
@@ -23,8 +25,9 @@ def run(args: Namespace, overrides: Sequence[str]) -> None:
     """
     sampling = {'seed': args.seed, 'steps': args.steps, 'solver': args.solver, 'device': args.device}
     generators: dict[str, Any] = {}
-    for path, keep in ((args.source, args.keep), (args.compare, None)):
-        if path is not None:
+    for source, keep in ((args.source, args.keep), (args.compare, None)):
+        if source is not None:
+            path = resolve(source)
             name = _name(path) + (' (filtered)' if keep else '')
             if name in generators:
                 raise SpecDMError(f'both sources are called {name}: compare different folders, or filter one of them')
@@ -41,5 +44,5 @@ def run(args: Namespace, overrides: Sequence[str]) -> None:
 
 def _name(path: Path) -> str:
     """What a reader calls a source: ``oscd`` for ``runs/oscd/checkpoint``."""
-    path = path.resolve()
-    return path.parent.name if path.name == 'checkpoint' else path.name
+    name = folder_name(path)
+    return path.resolve().parent.name if name == 'checkpoint' else name

@@ -10,6 +10,7 @@ from torchgeo_specdm import __version__
 from torchgeo_specdm.checkpoint import folder_hash, read_json
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.device import resolve_device
+from torchgeo_specdm.hub import folder_name
 
 _LIBRARIES = ('torchgeo', 'torch', 'diffusers', 'lightning', 'kornia')
 
@@ -22,7 +23,7 @@ def provenance(synthetic: SpecDMSynthetic) -> dict[str, str]:
     versions |= {name: version(name) for name in _LIBRARIES}
     spec = synthetic.spec
     rows = {
-        'generator': f'{synthetic.checkpoint.name}, SHA-256 {folder_hash(synthetic.checkpoint)[:16]}...',
+        'generator': f'{folder_name(synthetic.checkpoint)}, SHA-256 {folder_hash(synthetic.checkpoint)[:16]}...',
         'generator trained by': str(description.get('training', {}).get('command', '')),
         'sampling': f'{synthetic.solver or description["solver"]["solver"]}, {synthetic.steps} steps, '
         f'seed {synthetic.seed}',
