@@ -70,6 +70,7 @@ VARIATIONS: dict[str, Variation] = {
     'LDM': Variation({'kind': 'single_stream'}, {'together': 1.0}),
     'without SAD': Variation({'sad_weight': 0.0}),
     'weak KL': Variation({'kl_weight': 0.002}),
+    'halved': Variation({'halved_weight': 0.5}),
     'noise': Variation(denoiser={'prediction': 'epsilon'}),
     'min-SNR': Variation(denoiser={'min_snr_gamma': 5.0}),
     'no orientation': Variation(denoiser={'orientations': False}),

@@ -4,7 +4,13 @@ from torch.nn import functional as F
 
 from tests.conftest import tiny_spec
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.models import PixelAutoencoder, SingleStreamAutoencoder, TwoStreamAutoencoder, build_autoencoder
+from torchgeo_specdm.models import (
+    PixelAutoencoder,
+    Posterior,
+    SingleStreamAutoencoder,
+    TwoStreamAutoencoder,
+    build_autoencoder,
+)
 from torchgeo_specdm.spec import class_index
 
 
@@ -174,3 +180,29 @@ def test_a_config_builds_the_same_network(kind: type) -> None:
 def test_a_config_of_an_unknown_kind_is_refused() -> None:
     with pytest.raises(SpecDMError, match='two_stream, single_stream, pixels'):
         build_autoencoder({'kind': 'triple'})
+
+
+def test_the_halved_loss_is_small_for_latents_that_are_block_means() -> None:
+    """An autoencoder that keeps the means of its blocks commutes with halving; one that keeps corners does not."""
+
+    class Blocks(PixelAutoencoder):
+        corner = False
+
+        def _posterior(self, x: torch.Tensor, y: torch.Tensor) -> Posterior:
+            posterior = super()._posterior(x, y)
+            mean = posterior.mean[..., ::2, ::2] if self.corner else F.avg_pool2d(posterior.mean, 2)
+            return Posterior(mean, torch.full_like(mean, -30.0))
+
+        def _decode(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            x, logits = super()._decode(z.repeat_interleave(2, -1).repeat_interleave(2, -2))
+            return x, logits
+
+    model = Blocks('segmentation', 3, 2)
+    image = 1000 + 300 * torch.randn(2, 3, 4, 4).repeat_interleave(4, -1).repeat_interleave(4, -2)
+    mask = torch.zeros(2, 16, 16, dtype=torch.long)
+    assert 'halved' not in model.losses(image, mask)
+    smooth = model.losses(image, mask, halved=True)['halved']
+    torch.testing.assert_close(smooth, torch.tensor(0.0), atol=1e-3, rtol=0)
+    model.corner = True
+    noisy = image + 300 * torch.randn_like(image)
+    assert model.losses(noisy, mask, halved=True)['halved'] > 100

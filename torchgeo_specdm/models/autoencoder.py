@@ -169,20 +169,24 @@ class PairAutoencoder(nn.Module):
         z = [parts.get(stream.name, zeros) for stream, zeros in zip(self.streams, empty, strict=True)]
         return torch.cat(z, 1), tuple(stream.name in parts for stream in self.streams)
 
-    def losses(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def losses(self, image: Tensor, mask: Tensor, halved: bool = False) -> dict[str, Tensor]:
         """The four terms of the paper's equations 1 and 2, each a mean per image value or mask pixel.
 
         Args:
             image: As for :meth:`encode`.
             mask: As for :meth:`encode`.
+            halved: Whether to compute the last term too; h and w must be even.
 
         Returns:
             ``l1`` in the network's scaling, ``spectral_angle`` [rad], ``cross_entropy`` [nat] and ``kl`` [nat].
-            KL is divided by the number of image values, which keeps LDM's balance of the summed terms.
+            KL is divided by the number of image values, which keeps LDM's balance of the summed terms. ``halved`` is
+            L1 plus cross-entropy of what the latents at half their resolution are decoded to, which should be the pair
+            at half its resolution: such latents are smooth and easier to generate (EQ-VAE, Kouzelis et al., 2025).
         """
         x, y = self.normalize(image), self._one_hot(mask)
         posterior = self._posterior(x, y)
-        x_hat, logits = self._decode(posterior.sample())
+        z = posterior.sample()
+        x_hat, logits = self._decode(z)
         # The angle knows no scale; a mean near 1 keeps its eps meaningful for every unit
         scale = image.abs().mean().clamp_min(1e-12)
         angle = spectral_angle(self.denormalize(x_hat).float() / scale, image / scale, dim=image.ndim - 3)
@@ -193,7 +197,14 @@ class PairAutoencoder(nn.Module):
             'spectral_angle': angle.mean(),
             'cross_entropy': cross_entropy.sum() / labelled.sum().clamp_min(1),
             'kl': posterior.kl() / x.numel(),
+            **({'halved': self._halved(z, x, y)} if halved else {}),
         }
+
+    def _halved(self, z: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        x_hat, logits = self._decode(F.avg_pool2d(z, 2))
+        x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+        cross_entropy = -(y * F.log_softmax(logits.float(), 1)).sum() / y.sum().clamp_min(1)
+        return (x_hat - x).abs().mean() + cross_entropy
 
     def _posterior(self, x: Tensor, y: Tensor) -> Posterior:
         """Encode normalised images ``(B, T*C, H, W)`` and one-hot masks ``(B, K, H, W)``."""

@@ -37,6 +37,7 @@ class AutoencoderTask(EncodingTask):
         scaling: ``standardize`` each band by its train statistics, or map the spec's ``value_range`` to -1 ... 1.
         sad_weight: Weight of the spectral angle in the image's loss (lambda in equation 1).
         kl_weight: Weight of the KL divergence of both streams.
+        halved_weight: Weight of the loss at half the resolution, see :meth:`PairAutoencoder.losses`; 0 leaves it out.
         lr: Peak learning rate.
         warmup_steps: Steps of linear warm-up.
         final_lr: Learning rate at the end, as a share of the peak; 1 keeps it constant.
@@ -55,6 +56,7 @@ class AutoencoderTask(EncodingTask):
         scaling: Literal['standardize', 'range'] = 'standardize',
         sad_weight: float = 0.1,
         kl_weight: float = 1e-6,
+        halved_weight: float = 0.0,
         lr: float = 1e-3,
         warmup_steps: int = 100,
         final_lr: float = 0.01,
@@ -69,7 +71,7 @@ class AutoencoderTask(EncodingTask):
         """Build the network for the datamodule's spec.
 
         Raises:
-            SpecDMError: The patch size is not divisible by ``downsample``.
+            SpecDMError: The patch size is not divisible by ``downsample``, or not twice where it must be halved.
         """
         if hasattr(self, 'model'):
             return
@@ -79,6 +81,11 @@ class AutoencoderTask(EncodingTask):
         data = {'task': spec.task, 'num_bands': spec.num_bands, 'num_classes': spec.num_classes}
         self.model = build_autoencoder(config | data | {'ignore_index': spec.ignore_index})
         self.model.check_patch_size(spec)
+        if h['halved_weight'] and spec.patch_size % (2 * h['downsample']):
+            raise SpecDMError(
+                f'patch_size {spec.patch_size} px gives latents of odd size, which halved_weight cannot halve: '
+                f'choose a multiple of {2 * h["downsample"]}'
+            )
         if h['image_branch']:
             self._adopt(Path(h['image_branch']))
         elif h['scaling'] == 'range':
@@ -107,14 +114,15 @@ class AutoencoderTask(EncodingTask):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Equation 2."""
-        with self.half_on_cuda():
-            losses = self.model.losses(batch['image'], batch['mask'])
         h = self.hparams
+        with self.half_on_cuda():
+            losses = self.model.losses(batch['image'], batch['mask'], halved=h['halved_weight'] > 0)
         loss: Tensor = (
             losses['l1']
             + h['sad_weight'] * losses['spectral_angle']
             + losses['cross_entropy']
             + h['kl_weight'] * losses['kl']
+            + h['halved_weight'] * losses.get('halved', 0)
         )
         self.log_dict({f'train_{name}': value for name, value in losses.items()})
         self.log('train_loss', loss, prog_bar=True)
