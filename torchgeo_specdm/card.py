@@ -18,7 +18,11 @@ from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec
 
 # What a checkpoint records of its training
-_LENGTH = {'steps': 'steps', 'train_samples': 'train latents, each sample in all orientations'}
+_LENGTH = {
+    'steps': 'steps',
+    'batch_size': 'latents in a batch',
+    'train_samples': 'train latents, each sample in all orientations',
+}
 # By the name in the spec
 _DATA = {
     'Indian Pines': 'One AVIRIS scene of 145 x 145 px, cut into blocks: no pixel is in two splits. The generator '

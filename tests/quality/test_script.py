@@ -3,13 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import quality
 from quality_table import unet
 
-from tests.conftest import tiny_pipeline
+from tests.conftest import tiny_pipeline, tiny_spec
 from tests.data.oscd.data import write_oscd
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule, OSCDPatchesDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
@@ -103,3 +104,13 @@ def test_what_a_checkpoint_cannot_do_is_said(task: str, tmp_path: Path, capsys: 
     assert {'trained without class_control', 'trained with one clock', '--seeds', '--baseline'} <= notes
     with pytest.raises(SystemExit):
         run(task, tmp_path, '--with-sad', 'one', 'two', '--without-sad', 'one')
+
+
+def test_a_unet_sees_as_many_patches_as_the_denoiser(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline(tiny_spec('segmentation'))
+    known = SimpleNamespace(checkpoint=tmp_path, data=SimpleNamespace(datamodule=SimpleNamespace(batch_size=16)))
+    pipeline.save_pretrained(tmp_path)
+    assert unet.equal_steps(known) is None
+    pipeline.training = {'steps': 11, 'batch_size': 32}
+    pipeline.save_pretrained(tmp_path)
+    assert unet.equal_steps(known) == 22

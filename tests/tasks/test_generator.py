@@ -47,6 +47,7 @@ def test_both_stages_leave_a_checkpoint(data: str, tmp_path: Path) -> None:
         assert stage.finished(tmp_path)
     pipeline = SpecDMPipeline.from_pretrained(tmp_path / 'checkpoint')
     assert pipeline.spec.task == data
+    assert (pipeline.training['steps'], pipeline.training['batch_size']) == (16, FakeDataModule().batch_size)
     # The averaged weights are the ones that are saved
     saved = pipeline.denoiser.state_dict()
     average = stages[1].average.module.state_dict()
