@@ -70,6 +70,8 @@ VARIATIONS: dict[str, Variation] = {
     'LDM': Variation({'kind': 'single_stream'}, {'together': 1.0}),
     'without SAD': Variation({'sad_weight': 0.0}),
     'weak KL': Variation({'kl_weight': 0.002}),
+    'seeing mask': Variation({'mask_sees_image': True}),
+    'seeing mask of 2': Variation({'mask_sees_image': True, 'latent_channels': (20, 2)}),
     'halved': Variation({'halved_weight': 0.5}),
     'noise': Variation(denoiser={'prediction': 'epsilon'}),
     'min-SNR': Variation(denoiser={'min_snr_gamma': 5.0}),

@@ -54,6 +54,25 @@ def test_streams_share_nothing() -> None:
     torch.testing.assert_close(other[:, :4], model.encode(image, mask).mean[:, :4])
 
 
+def test_a_mask_that_sees_the_image_does_not_train_it() -> None:
+    model = TwoStreamAutoencoder(
+        'change', 3, 2, latent_channels=(4, 2), width=(32, 32), depth=1, separate_dates=True, mask_sees_image=True
+    )
+    image, mask = batch('change', 2)
+    model.losses(image, mask)['cross_entropy'].backward()
+    assert not any(p.grad is not None and p.grad.any() for p in model.image_branch.parameters())
+    z = model.encode(image, mask).mean.detach()
+    other = z.clone()
+    other[:, 5] += 1
+    # Date 2 decides over the mask too, and the mask over no image
+    assert (model.decode(other)[1] - model.decode(z)[1]).abs().max() > 1e-6
+    other = z.clone()
+    other[:, -1] += 1
+    torch.testing.assert_close(model.decode(other)[0], model.decode(z)[0])
+    with pytest.raises(SpecDMError, match='space_to_depth'):
+        TwoStreamAutoencoder('change', 3, 2, architecture='kl', mask_sees_image=True)
+
+
 def test_scaling_is_undone() -> None:
     model = TwoStreamAutoencoder('change', 3, 2)
     model.set_scaling(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0, 20.0, 30.0]))

@@ -59,9 +59,18 @@ class SpaceToDepthBranch(Branch):
         downsample: f [px].
         width: Channels of the residual blocks.
         depth: Residual blocks in the encoder and in the decoder.
+        context: Channels that the decoder sees after the latent's.
     """
 
-    def __init__(self, channels: int, latent_channels: int, downsample: int = 4, width: int = 128, depth: int = 2):
+    def __init__(
+        self,
+        channels: int,
+        latent_channels: int,
+        downsample: int = 4,
+        width: int = 128,
+        depth: int = 2,
+        context: int = 0,
+    ) -> None:
         super().__init__()
         folded = channels * downsample**2
         self.encoder = nn.Sequential(
@@ -71,7 +80,7 @@ class SpaceToDepthBranch(Branch):
             nn.Conv2d(width, 2 * latent_channels, 1),
         )
         self.decoder = nn.Sequential(
-            nn.Conv2d(latent_channels, width, 3, padding=1),
+            nn.Conv2d(latent_channels + context, width, 3, padding=1),
             *(ResidualBlock(width) for _ in range(depth)),
             nn.Conv2d(width, folded, 1),
             nn.PixelShuffle(downsample),

@@ -37,9 +37,11 @@ class TwoStreamAutoencoder(PairAutoencoder):
         width: Width of the image and of the mask branch.
         depth: Residual blocks of a branch.
         separate_dates: Each date is a stream of its own; one image branch encodes both.
+        mask_sees_image: The decoder of the mask sees the latents of the image too, so that a mask follows the image
+            that it was generated with; it does not train them. ``space_to_depth`` only.
 
     Raises:
-        SpecDMError: There is no such architecture, or one date was to be separated.
+        SpecDMError: There is no such architecture, one date was to be separated, or masks cannot see the image.
     """
 
     kind = 'two_stream'
@@ -57,8 +59,11 @@ class TwoStreamAutoencoder(PairAutoencoder):
         width: Sequence[int] = (128, 64),
         depth: int = 2,
         separate_dates: bool = False,
+        mask_sees_image: bool = False,
     ) -> None:
         make = find_branch(architecture)
+        if mask_sees_image and architecture != 'space_to_depth':
+            raise SpecDMError(f'mask_sees_image needs architecture: space_to_depth, not {architecture}')
         if separate_dates and task != 'change':
             raise SpecDMError(f'separate_dates needs a task of two dates, not {task}')
         image, mask = latent_channels
@@ -80,12 +85,15 @@ class TwoStreamAutoencoder(PairAutoencoder):
                 'width': list(width),
                 'depth': depth,
                 'separate_dates': separate_dates,
+                'mask_sees_image': mask_sees_image,
             },
         )
         self.separate_dates = separate_dates
+        self.mask_sees_image = mask_sees_image
         encoded_dates = 1 if separate_dates else dates
         self.image_branch: Branch = make(encoded_dates * num_bands, image, downsample, width[0], depth)
-        self.mask_branch: Branch = make(num_classes, mask, downsample, width[1], depth)
+        seen = {'context': self.channels - mask} if mask_sees_image else {}
+        self.mask_branch: Branch = make(num_classes, mask, downsample, width[1], depth, **seen)
 
     def adopt_image_branch(self, other: PairAutoencoder) -> None:
         """Take over the image branch and the scaling of ``other``, and train them no further.
@@ -115,6 +123,9 @@ class TwoStreamAutoencoder(PairAutoencoder):
     def _decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
         mask = self.streams[-1].channels
         image, mask_latent = z[:, :-mask], z[:, -mask:]
+        if self.mask_sees_image:
+            # No loss of the mask reaches the image branch: the streams are trained apart
+            mask_latent = torch.cat([mask_latent, image.detach()], 1)
         return self._unfold(self.image_branch.decode(self._fold(image))), self.mask_branch.decode(mask_latent)
 
     def _encode_image(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -32,6 +32,8 @@ class AutoencoderTask(EncodingTask):
         width: Width of the image and of the mask branch.
         depth: Residual blocks of a branch.
         separate_dates: Two streams for the two dates of change detection, with one encoder; two streams only.
+        mask_sees_image: The decoder of the mask sees the image's latents, so that masks follow images; two streams
+            only.
         image_branch: Folder of an autoencoder of the same sensor, whose image branch and scaling are taken over as they
             are, so that only masks are left to learn; two streams only.
         scaling: ``standardize`` each band by its train statistics, or map the spec's ``value_range`` to -1 ... 1.
@@ -52,6 +54,7 @@ class AutoencoderTask(EncodingTask):
         width: Sequence[int] = (128, 64),
         depth: int = 2,
         separate_dates: bool = False,
+        mask_sees_image: bool = False,
         image_branch: str | None = None,
         scaling: Literal['standardize', 'range'] = 'standardize',
         sad_weight: float = 0.1,
@@ -62,7 +65,11 @@ class AutoencoderTask(EncodingTask):
         final_lr: float = 0.01,
     ) -> None:
         super().__init__()
-        for name, value in {'separate_dates': separate_dates, 'image_branch': image_branch}.items():
+        for name, value in {
+            'separate_dates': separate_dates,
+            'mask_sees_image': mask_sees_image,
+            'image_branch': image_branch,
+        }.items():
             if value and kind != 'two_stream':
                 raise SpecDMError(f'{name} needs kind: two_stream, not {kind}')
         self.save_hyperparameters()
@@ -77,7 +84,8 @@ class AutoencoderTask(EncodingTask):
             return
         spec, h = self.spec, self.hparams
         names = ['kind', 'architecture', 'downsample', 'latent_channels', 'width', 'depth']
-        config = {name: h[name] for name in names} | ({'separate_dates': True} if h['separate_dates'] else {})
+        two_streams = ['separate_dates', 'mask_sees_image']
+        config = {name: h[name] for name in names} | {name: True for name in two_streams if h[name]}
         data = {'task': spec.task, 'num_bands': spec.num_bands, 'num_classes': spec.num_classes}
         self.model = build_autoencoder(config | data | {'ignore_index': spec.ignore_index})
         self.model.check_patch_size(spec)
