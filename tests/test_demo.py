@@ -101,8 +101,14 @@ def check(out: Path, printed: str, classes: tuple[str, ...], scores: list[str]) 
     ],
 )
 def test_wrong_arguments_write_nothing(
-    tmp_path: Path, arguments: dict[str, Any], error: type[Exception], message: str
+    tmp_path: Path,
+    arguments: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A checkout has a generator of OSCD, an installation has none
+    monkeypatch.setattr(demo_cases, '_OSCD', demo_cases._OSCD[:1])
     with pytest.raises(error, match=message):
         run(tmp_path / 'out', **arguments)
     assert not (tmp_path / 'out').exists()
