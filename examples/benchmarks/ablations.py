@@ -72,6 +72,8 @@ VARIATIONS: dict[str, Variation] = {
     'weak KL': Variation({'kl_weight': 0.002}),
     'seeing mask': Variation({'mask_sees_image': True}),
     'seeing mask of 2': Variation({'mask_sees_image': True, 'latent_channels': (20, 2)}),
+    'short mask': Variation({'mask_kl_weight': 1.0}),
+    'short seeing mask': Variation({'mask_kl_weight': 1.0, 'mask_sees_image': True}),
     'halved': Variation({'halved_weight': 0.5}),
     'noise': Variation(denoiser={'prediction': 'epsilon'}),
     'min-SNR': Variation(denoiser={'min_snr_gamma': 5.0}),

@@ -54,6 +54,20 @@ def test_streams_share_nothing() -> None:
     torch.testing.assert_close(other[:, :4], model.encode(image, mask).mean[:, :4])
 
 
+def test_the_divergence_of_the_mask_is_that_of_its_stream() -> None:
+    image, mask = batch('segmentation', 4)
+    two = TwoStreamAutoencoder('segmentation', 3, 4, latent_channels=(4, 2), width=(32, 32), depth=1)
+    first, second = two.losses(image, mask), two.losses(image, (mask + 1) % 4)
+    assert first['kl'] == second['kl']
+    assert first['mask_kl'] != second['mask_kl']
+    found = two.encode(image, mask)
+    normal = torch.distributions.Normal(found.mean, (0.5 * found.log_variance).exp())
+    total = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum()
+    torch.testing.assert_close((first['kl'] + first['mask_kl']) * image.numel(), total)
+    one = SingleStreamAutoencoder('segmentation', 3, 4, latent_channels=(4, 2), width=(32, 32), depth=1)
+    assert one.losses(image, mask)['mask_kl'] == 0
+
+
 def test_a_mask_that_sees_the_image_does_not_train_it() -> None:
     model = TwoStreamAutoencoder(
         'change', 3, 2, latent_channels=(4, 2), width=(32, 32), depth=1, separate_dates=True, mask_sees_image=True

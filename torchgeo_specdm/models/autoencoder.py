@@ -45,8 +45,8 @@ class Posterior:
         return self.mean + (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
 
     def kl(self) -> Tensor:
-        """KL divergence from the standard normal [nat], summed over everything."""
-        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance).sum()
+        """KL divergence from the standard normal [nat] of each channel, summed over batch and places, ``(Z,)``."""
+        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance).sum((0, 2, 3))
 
 
 class PairAutoencoder(nn.Module):
@@ -178,8 +178,9 @@ class PairAutoencoder(nn.Module):
             halved: Whether to compute the last term too; h and w must be even.
 
         Returns:
-            ``l1`` in the network's scaling, ``spectral_angle`` [rad], ``cross_entropy`` [nat] and ``kl`` [nat].
-            KL is divided by the number of image values, which keeps LDM's balance of the summed terms. ``halved`` is
+            ``l1`` in the network's scaling, ``spectral_angle`` [rad], ``cross_entropy`` [nat] and ``kl`` [nat], of the
+            mask's stream ``mask_kl``. KL is divided by the number of image values, which keeps LDM's balance of the
+            summed terms. ``halved`` is
             L1 plus cross-entropy of what the latents at half their resolution are decoded to, which should be the pair
             at half its resolution: such latents are smooth and easier to generate (EQ-VAE, Kouzelis et al., 2025).
         """
@@ -191,12 +192,16 @@ class PairAutoencoder(nn.Module):
         scale = image.abs().mean().clamp_min(1e-12)
         angle = spectral_angle(self.denormalize(x_hat).float() / scale, image / scale, dim=image.ndim - 3)
         labelled = y.sum(1)
+        kl = posterior.kl() / x.numel()
+        of_mask = torch.tensor([stream.name == 'mask' for stream in self.streams], device=kl.device)
+        of_mask = of_mask.repeat_interleave(torch.tensor([s.channels for s in self.streams], device=kl.device))
         cross_entropy = -(y * F.log_softmax(logits.float(), 1)).sum(1)
         return {
             'l1': (x_hat - x).abs().mean(),
             'spectral_angle': angle.mean(),
             'cross_entropy': cross_entropy.sum() / labelled.sum().clamp_min(1),
-            'kl': posterior.kl() / x.numel(),
+            'kl': kl[~of_mask].sum(),
+            'mask_kl': kl[of_mask].sum(),
             **({'halved': self._halved(z, x, y)} if halved else {}),
         }
 

@@ -39,6 +39,8 @@ class AutoencoderTask(EncodingTask):
         scaling: ``standardize`` each band by its train statistics, or map the spec's ``value_range`` to -1 ... 1.
         sad_weight: Weight of the spectral angle in the image's loss (lambda in equation 1).
         kl_weight: Weight of the KL divergence of both streams.
+        mask_kl_weight: Another one of the mask's stream. The larger it is, the fewer bits a mask is written in, and the
+            less an error of the denoiser in them does.
         halved_weight: Weight of the loss at half the resolution, see :meth:`PairAutoencoder.losses`; 0 leaves it out.
         lr: Peak learning rate.
         warmup_steps: Steps of linear warm-up.
@@ -59,6 +61,7 @@ class AutoencoderTask(EncodingTask):
         scaling: Literal['standardize', 'range'] = 'standardize',
         sad_weight: float = 0.1,
         kl_weight: float = 1e-6,
+        mask_kl_weight: float | None = None,
         halved_weight: float = 0.0,
         lr: float = 1e-3,
         warmup_steps: int = 100,
@@ -130,6 +133,7 @@ class AutoencoderTask(EncodingTask):
             + h['sad_weight'] * losses['spectral_angle']
             + losses['cross_entropy']
             + h['kl_weight'] * losses['kl']
+            + (h['kl_weight'] if h['mask_kl_weight'] is None else h['mask_kl_weight']) * losses['mask_kl']
             + h['halved_weight'] * losses.get('halved', 0)
         )
         self.log_dict({f'train_{name}': value for name, value in losses.items()})
