@@ -74,6 +74,8 @@ VARIATIONS: dict[str, Variation] = {
     'seeing mask of 2': Variation({'mask_sees_image': True, 'latent_channels': (20, 2)}),
     'short mask': Variation({'mask_kl_weight': 1.0}),
     'short seeing mask': Variation({'mask_kl_weight': 1.0, 'mask_sees_image': True}),
+    'shorter seeing mask': Variation({'mask_kl_weight': 4.0, 'mask_sees_image': True}),
+    'shortest seeing mask': Variation({'mask_kl_weight': 10.0, 'mask_sees_image': True}),
     'halved': Variation({'halved_weight': 0.5}),
     'noise': Variation(denoiser={'prediction': 'epsilon'}),
     'min-SNR': Variation(denoiser={'min_snr_gamma': 5.0}),
