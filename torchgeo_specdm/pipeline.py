@@ -21,7 +21,7 @@ from torchgeo_specdm.checkpoint import (
     write_folder,
     write_json,
 )
-from torchgeo_specdm.diffusion import Clocks, Denoiser, NoiseSchedule, guide, hold, solve
+from torchgeo_specdm.diffusion import Clocks, Denoiser, NoiseSchedule, agree, guide, hold, solve
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.models import JointDenoiser, PairAutoencoder, build_autoencoder
 from torchgeo_specdm.spec import DatasetSpec, class_index
@@ -139,6 +139,7 @@ class SpecDMPipeline:
         given: Mapping[str, Tensor] | None = None,
         shares: Tensor | None = None,
         guidance: float | None = None,
+        agreement: float = 1.0,
         progress: bool = False,
     ) -> dict[str, Tensor]:
         """Generate the samples of these indices as one batch.
@@ -164,6 +165,11 @@ class SpecDMPipeline:
         """
         size = self.spec.patch_size // self.autoencoder.downsample
         denoiser = self._conditional(len(indices), shares, guidance)
+        if agreement != 1:
+            shape = (self.autoencoder.channels, size, size)
+            noise = [torch.randn(shape, generator=index_generator(seed, index, 3)) for index in indices]
+            clocks = Clocks(tuple(stream.channels for stream in self.autoencoder.streams))
+            denoiser = agree(denoiser, clocks, agreement, torch.stack(noise), self.schedule.num_train_timesteps - 1)
         if given:
             shape = (self.autoencoder.channels, size, size)
             noise = [torch.randn(shape, generator=index_generator(seed, index, 1)) for index in indices]

@@ -90,6 +90,7 @@ class SpecDMSynthetic(NonGeoDataset):
         candidates: int = 2,
         classes: Mapping[str, float] | str | None = None,
         guidance: float | None = None,
+        agreement: float = 1.0,
         given: Dataset[Any] | None = None,
         given_streams: Sequence[str] = ('mask',),
         transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
@@ -113,6 +114,7 @@ class SpecDMSynthetic(NonGeoDataset):
         self.filter = None if keep is None else find_filter(keep, self.checkpoint, self.spec)
         self.candidates = candidates
         self.guidance = guidance
+        self.agreement = agreement
         self.conditions = make_conditions(self.checkpoint, self.spec, classes, given, given_streams)
         self.transforms = transforms
         self._halved = False
@@ -249,7 +251,7 @@ class SpecDMSynthetic(NonGeoDataset):
         size, pipeline = self._load(), self._pipeline
         assert pipeline is not None
         indices = range(number * size, (number + 1) * size)
-        asked: dict[str, Any] = {'guidance': self.guidance}
+        asked: dict[str, Any] = {'guidance': self.guidance, 'agreement': self.agreement}
         for condition in self.conditions:
             asked |= condition.arguments(indices, pipeline, self.seed)
         with same_arithmetic(pipeline.device):

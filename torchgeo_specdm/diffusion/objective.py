@@ -29,10 +29,12 @@ class Clocks:
         channels: Latent channels of each stream that has a clock; one entry for a clock of all.
         together: Share of the draws in which all streams have the same time step. In the others a random part of the
             streams is given, and the rest have one time step.
+        absent: Share of the latter draws in which that part is absent, pure noise, instead of given.
     """
 
     channels: tuple[int, ...]
     together: float = 1.0
+    absent: float = 0.0
 
     def draw(self, count: int, steps: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Time steps of ``count`` samples.
@@ -49,7 +51,10 @@ class Clocks:
         sets = torch.randint(1, 2**streams - 1, (count, 1), generator=generator)
         given = (sets >> torch.arange(streams)) % 2 == 1
         given &= apart[:, None]
-        return t.masked_fill(given, GIVEN_STEP), ~given
+        t = t.masked_fill(given, GIVEN_STEP)
+        if self.absent:
+            t = t.masked_fill(given & (torch.rand((count, 1), generator=generator) < self.absent), steps - 1)
+        return t, ~given
 
     def per_channel(self, values: Tensor) -> Tensor:
         """``(B, S)`` repeated over the channels of each stream, ``(B, Z)``."""

@@ -75,6 +75,7 @@ class LatentDiffusionTask(GeneratorTask):
         dihedral: bool = True,
         orientations: bool = False,
         together: float = 1.0,
+        absent: float = 0.0,
         class_control: bool = False,
         min_snr_gamma: float | None = None,
         half_precision: bool = False,
@@ -139,7 +140,7 @@ class LatentDiffusionTask(GeneratorTask):
         autoencoder = self.latents.autoencoder
         if self.hparams['together'] >= 1:
             return Clocks((autoencoder.channels,))
-        return Clocks(tuple(stream.channels for stream in autoencoder.streams), together)
+        return Clocks(tuple(stream.channels for stream in autoencoder.streams), together, self.hparams['absent'])
 
     def _average(self, averages: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
         # The average of a short history must not remember the initial weights
