@@ -4,10 +4,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from torchgeo_specdm.diffusion import Clocks, NoiseSchedule, denoising_loss, guide, hold, solve
+from torchgeo_specdm.diffusion import Clocks, NoiseSchedule, agree, denoising_loss, guide, hold, solve
 from torchgeo_specdm.diffusion.objective import GIVEN_STEP
 
 CLOCKS = Clocks((2, 1, 1), together=0.5)
+CORRELATION = 0.8
+
+
+def exact(z: Tensor, t: Tensor) -> Tensor:
+    """The best prediction of the noise in two Gaussians of variance 1 and that correlation, a clock each."""
+    alpha = NoiseSchedule().alphas_cumprod[t.long()].expand(len(z), 2)
+    covariance = torch.tensor([[1.0, CORRELATION], [CORRELATION, 1.0]])
+    signal = alpha.sqrt()
+    joint = signal[:, :, None] * covariance * signal[:, None] + torch.diag_embed(1 - alpha)
+    flat = z.flatten(1)
+    mean = (covariance @ (signal[..., None] * torch.linalg.solve(joint, flat[..., None])))[..., 0]
+    return ((flat - signal * mean) / (1 - alpha).sqrt()).view_as(z)
 
 
 def test_the_documented_share_is_together_and_every_set_of_streams_is_given() -> None:
@@ -22,6 +34,17 @@ def test_the_documented_share_is_together_and_every_set_of_streams_is_given() ->
     sets, counts = (~wanted[~together]).long().unique(dim=0, return_counts=True)
     assert len(sets) == 6
     assert counts.min() > 0.8 * counts.float().mean()
+
+
+def test_an_absent_side_is_pure_noise_as_often_as_it_should() -> None:
+    clocks = Clocks((2, 1, 1), together=0.4, absent=0.25)
+    steps, wanted = clocks.draw(8000, 1000, torch.Generator().manual_seed(0))
+    apart = ~wanted.all(1)
+    absent = ((steps == 999) & ~wanted).any(1)
+    assert abs(float(absent[apart].float().mean()) - 0.25) < 0.03
+    # A side is absent or given as a whole
+    assert (steps[~wanted & absent[:, None]] == 999).all()
+    assert (steps[~wanted & ~absent[:, None]] == GIVEN_STEP).all()
 
 
 def test_one_clock_is_the_plain_objective() -> None:
@@ -74,27 +97,15 @@ def test_min_snr_weighs_the_error_of_clean_latents(prediction: str) -> None:
 @pytest.mark.parametrize('solver', ['dpmsolver++', 'sde-dpmsolver++', 'unipc', 'ddim'])
 def test_given_streams_pull_the_others_along(solver: str) -> None:
     """Two correlated Gaussians: generated from one of them, the other has its conditional mean and spread."""
-    schedule, correlation, count = NoiseSchedule(), 0.8, 2000
-    clocks = Clocks((1, 1))
-    alphas = schedule.alphas_cumprod
-
-    def exact(z: Tensor, t: Tensor) -> Tensor:
-        alpha = alphas[t.long()]
-        covariance = torch.tensor([[1.0, correlation], [correlation, 1.0]])
-        signal = alpha.sqrt()
-        joint = signal[:, :, None] * covariance * signal[:, None] + torch.diag_embed(1 - alpha)
-        flat = z.flatten(1)
-        mean = (covariance @ (signal[..., None] * torch.linalg.solve(joint, flat[..., None])))[..., 0]
-        return ((flat - signal * mean) / (1 - alpha).sqrt()).view_as(z)
-
+    schedule, count, clocks = NoiseSchedule(), 2000, Clocks((1, 1))
     given = torch.zeros(count, 2, 1, 1)
     given[:, 0] = 1.5
     noise = torch.randn(given.shape, generator=torch.Generator().manual_seed(7))
     held = hold(exact, given, (True, False), clocks, schedule, noise)
     generators = [torch.Generator().manual_seed(i) for i in range(count)]
     other = solve(held, (2, 1, 1), generators, schedule, solver=solver, steps=40)[:, 1]
-    assert abs(float(other.mean()) - correlation * 1.5) < 0.06
-    assert abs(float(other.std()) - (1 - correlation**2) ** 0.5) < 0.06
+    assert abs(float(other.mean()) - CORRELATION * 1.5) < 0.06
+    assert abs(float(other.std()) - (1 - CORRELATION**2) ** 0.5) < 0.06
 
 
 def test_guidance_moves_away_from_the_weak_denoiser_inside_its_interval() -> None:
@@ -108,3 +119,25 @@ def test_guidance_moves_away_from_the_weak_denoiser_inside_its_interval() -> Non
     guided = guide(main, weak, 3.0, (100, 500))
     assert [float(guided(z, torch.tensor([t]))) for t in (50, 100, 500, 501)] == [2.0, 4.0, 4.0, 2.0]
     assert guide(main, weak, 1.0) is main
+
+
+@pytest.mark.parametrize('scale', [1.0, 2.0])
+def test_agreement_draws_the_sides_closer_together(scale: float) -> None:
+    """Of correlated Gaussians the sampled correlation grows with the scale, and each side keeps its mean."""
+    schedule, clocks = NoiseSchedule(), Clocks((1, 1))
+    noise = torch.randn(2000, 2, 1, 1, generator=torch.Generator().manual_seed(7))
+    denoiser = agree(lambda z, t: exact(z, t if t.ndim == 2 else t[:, None]), clocks, scale, noise, 999)
+    generators = [torch.Generator().manual_seed(i) for i in range(len(noise))]
+    pairs = solve(denoiser, (2, 1, 1), generators, schedule, steps=40).flatten(1)
+    assert pairs.mean(0).abs().max() < 0.08
+    correlation = float(torch.corrcoef(pairs.T)[0, 1])
+    assert abs(correlation - CORRELATION) < 0.03 if scale == 1 else correlation > CORRELATION + 0.08
+
+
+def test_agreement_changes_nothing_where_the_sides_are_independent() -> None:
+    def independent(z: Tensor, t: Tensor) -> Tensor:
+        return z * t[:, :, None, None]
+
+    z, steps = torch.randn(4, 2, 1, 1), torch.full((4,), 300)
+    found = agree(independent, Clocks((1, 1)), 3.0, torch.randn(4, 2, 1, 1), 999)(z, steps)
+    torch.testing.assert_close(found, z * 300)
