@@ -64,7 +64,7 @@ class GeneratorTask(LightningModule):
         self, module: nn.Module, lr: float, warmup_steps: int, final_lr: float, **settings: Any
     ) -> dict[str, Any]:
         """AdamW with a linear warm-up and a cosine to ``final_lr`` times the peak at the end of training."""
-        optimizer = torch.optim.AdamW(module.parameters(), lr=lr, fused=True, **settings)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=lr, **settings)
         total = max(int(self.trainer.estimated_stepping_batches), warmup_steps + 1)
 
         def factor(step: int) -> float:
