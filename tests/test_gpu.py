@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import gpu
-import gpu_parts
-import gpu_plan
-import gpu_rows
-import gpu_train
 import pack
 import pytest
 import torch
 import yaml
+from gpu_slices import parts, plan, train
+from gpu_slices.rows import observed_shape
 from quality_table.table import Table
 
 from tests.data.oscd.data import write_oscd
@@ -84,7 +82,7 @@ def test_the_whole_plan(
     back = tmp_path / 'back'
     gpu.main(['join', '--shards', str(tmp_path / 'out'), '--work', str(back)])
     assert 'all of it is in' in capsys.readouterr().out
-    jobs = [job.name for job in gpu_plan.PLAN]
+    jobs = [job.name for job in plan.PLAN]
     assert all(result(back, job)['job'] == job for job in jobs)
 
     # Shipped are the generators alone, as they were written
@@ -111,7 +109,7 @@ def test_the_whole_plan(
             real = open_real(kind(site / 'oscd', patch_size=16, overlap=0.0), pipeline.spec)
             table = Table(checkpoint, real, 25, Cache(back / name / 'quality.parts'), 'cpu')
             rows = table.generate(checkpoint, 25, table.observers)
-            batch = gpu_rows.observed_shape(pipeline.sample(range(16, 24), steps=20), pipeline.spec)
+            batch = observed_shape(pipeline.sample(range(16, 24), steps=20), pipeline.spec)
             for observer in table.observers:
                 again = observer.observe(*batch)
                 for key, values in rows[observer.name].items():
@@ -147,18 +145,18 @@ def test_a_training_goes_on_where_it_was(
     def check(clock: Any, needed: float = 0.0) -> None:
         counted.extend([0.0] * (needed == 0))
         if len(counted) == 4:
-            raise KilledError if hard else gpu_train.SliceEndError
+            raise KilledError if hard else train.SliceEndError
 
     def measure_step(stage: Any, *_: Any) -> dict[str, float]:
         measured.append(stage.task)
         return {'step_seconds': 1e-3, 'first_seconds': 0.0, 'memory_mb': 0.0}
 
-    monkeypatch.setattr(gpu_train, 'measure_step', measure_step)
+    monkeypatch.setattr(train, 'measure_step', measure_step)
     only = ('--only', LAND, '--scale', '1')
     with monkeypatch.context() as patch:
-        patch.setattr(gpu_train.Clock, 'check', check)
+        patch.setattr(train.Clock, 'check', check)
         if hard:
-            patch.setattr(gpu_train, '_SAVE_EVERY', 0.0)
+            patch.setattr(train, '_SAVE_EVERY', 0.0)
             patch.setattr(ResumeCheckpoint, 'on_exception', lambda *_: None)
             with pytest.raises(KilledError):
                 call(site, tmp_path, *only)
@@ -173,7 +171,7 @@ def test_a_training_goes_on_where_it_was(
 
     counted.clear()
     measured.clear()
-    monkeypatch.setattr(gpu_train.Clock, 'check', lambda _, needed=0.0: counted.extend([0.0] * (needed == 0)))
+    monkeypatch.setattr(train.Clock, 'check', lambda _, needed=0.0: counted.extend([0.0] * (needed == 0)))
     call(site, tmp_path, *only)
     stages = result(tmp_path / 'work', LAND)['stages']
     # The steps that were left, as many as were planned, and no measurement of what was measured
@@ -187,16 +185,16 @@ def test_a_training_goes_on_where_it_was(
 
 def test_results_return_in_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work, out, back = (tmp_path / name for name in ('work', 'out', 'back'))
-    monkeypatch.setattr(gpu_parts, 'SHARD', 1000)
-    monkeypatch.setattr(gpu_parts, 'MOST_FILES', 3)
-    monkeypatch.setattr(gpu_parts, 'MOST_BYTES', 2500)
+    monkeypatch.setattr(parts, 'SHARD', 1000)
+    monkeypatch.setattr(parts, 'MOST_FILES', 3)
+    monkeypatch.setattr(parts, 'MOST_BYTES', 2500)
     work.mkdir()
     (work / 'weights').write_bytes(bytes(range(256)) * 20)
     (work / 'result.json').write_text('{}')
-    gpu_parts.store(work, [work / 'weights', work / 'result.json'], work / 'outbox')
+    parts.store(work, [work / 'weights', work / 'result.json'], work / 'outbox')
     calls = 0
     while True:
-        left = gpu_parts.send(work / 'outbox', out / str(calls))
+        left = parts.send(work / 'outbox', out / str(calls))
         sizes = [path.stat().st_size for path in (out / str(calls)).iterdir()]
         assert len(sizes) <= 3
         assert sum(sizes) <= 2500
@@ -204,45 +202,45 @@ def test_results_return_in_small_files(tmp_path: Path, monkeypatch: pytest.Monke
         calls += 1
         if not left:
             break
-        assert gpu_parts.join([out], back)
+        assert parts.join([out], back)
         assert not (back / 'weights').exists()
     assert calls > 3
-    assert gpu_parts.join([out], back) == []
+    assert parts.join([out], back) == []
     assert (back / 'weights').read_bytes() == (work / 'weights').read_bytes()
     damaged = next(out.rglob('slice-000.03'))
     data = damaged.read_bytes()
     damaged.write_bytes(data[::-1])
     with pytest.raises(SpecDMError, match='damaged: copy them again'):
-        gpu_parts.join([out], back)
+        parts.join([out], back)
     damaged.unlink()
-    assert gpu_parts.join([out], back) == ['slice-000.03']
+    assert parts.join([out], back) == ['slice-000.03']
     # What did not arrive is sent again
-    gpu_parts.send_again(work / 'outbox')
+    parts.send_again(work / 'outbox')
     waiting = len(list((work / 'outbox').glob('slice-*')))
-    left = gpu_parts.send(work / 'outbox', tmp_path / 'again')
+    left = parts.send(work / 'outbox', tmp_path / 'again')
     names = sorted(path.name for path in (tmp_path / 'again').iterdir())
     assert names == ['slice-000.00', 'slice-000.01', 'slice-000.json']
     assert len(left) == waiting - len(names)
     # An archive that comes later has another name
-    gpu_parts.store(work, [work / 'result.json'], work / 'outbox')
+    parts.store(work, [work / 'result.json'], work / 'outbox')
     assert (work / 'outbox' / 'slice-001.json').is_file()
 
 
 def test_the_plan_fits_the_presets(site: Path, tmp_path: Path) -> None:
-    for job in gpu_plan.PLAN:
-        stages = gpu_plan.read_stages(job, EXAMPLES / 'conf', site / 'pack', tmp_path)
+    for job in plan.PLAN:
+        stages = plan.read_stages(job, EXAMPLES / 'conf', site / 'pack', tmp_path)
         assert [stage.task for stage in stages] == ['AutoencoderTask', 'LatentDiffusionTask']
         for stage in stages:
             task = getattr(tasks, stage.task)(**stage.arguments)
             assert dict(task.hparams).items() >= job.changes.get(stage.task, {}).items()
             PackedDataModule(**stage.data)
-    names = [job.name for job in gpu_plan.PLAN]
+    names = [job.name for job in plan.PLAN]
     assert len(set(names)) == len(names)
-    assert all(job.of in names for job in gpu_plan.PLAN if job.of)
+    assert all(job.of in names for job in plan.PLAN if job.of)
     with pytest.raises(SpecDMError, match='there is no job x; there are oscd-landcover'):
-        gpu_plan.chosen(['x'])
+        plan.chosen(['x'])
     with pytest.raises(SpecDMError, match='a pack serves OSCDPatchesDataModule'):
-        gpu_plan.read_stages(gpu_plan.Job('x', 'train', 'segmunich'), EXAMPLES / 'conf', site, tmp_path)
+        plan.read_stages(plan.Job('x', 'train', 'segmunich'), EXAMPLES / 'conf', site, tmp_path)
 
 
 def test_it_needs_no_torchgeo(site: Path, tmp_path: Path) -> None:

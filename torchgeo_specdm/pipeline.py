@@ -154,6 +154,8 @@ class SpecDMPipeline:
                 is a stream, ``image1`` and ``image2``; shaped and in units as in the result, in which they stand.
             shares: The share of pixels that each class shall have, ``(N, K)``; NaN leaves a class free.
             guidance: How strongly to pull towards ``shares``; 1 does not, more costs a second evaluation of each step.
+            agreement: How strongly to pull images and masks towards those that go together; 1 does not, another value
+                takes three evaluations of each step. The generator must have been trained with ``absent``.
             progress: Show a progress bar.
 
         Returns:

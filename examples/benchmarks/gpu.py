@@ -20,11 +20,11 @@ from typing import Any
 os.environ.setdefault('TQDM_DISABLE', '1')
 
 import torch
-from gpu_jobs import Bench
-from gpu_parts import join, send, send_again, store
-from gpu_plan import PLAN, Job, chosen, scaled
-from gpu_report import report
-from gpu_train import Clock, SliceEndError
+from gpu_slices.jobs import Bench
+from gpu_slices.parts import join, send, send_again, store
+from gpu_slices.plan import PLAN, Job, chosen, scaled
+from gpu_slices.report import report
+from gpu_slices.train import Clock, SliceEndError
 
 from torchgeo_specdm.checkpoint import read_json, write_json
 

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpu_plan import ARMS, PLAN, SEEDS
-
+from gpu_slices.plan import ARMS, PLAN, SEEDS
 from torchgeo_specdm.checkpoint import read_json
 
 Result = Mapping[str, Any]

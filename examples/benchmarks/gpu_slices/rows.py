@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_train import Clock
 from torch import Tensor
 
+from gpu_slices.train import Clock
 from torchgeo_specdm.alignment.copies import COPY_RATIO
 from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.comparison import Counts, mean_iou, sum_samples

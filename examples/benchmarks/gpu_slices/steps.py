@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_plan import Stage
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from gpu_slices.plan import Stage
 from torchgeo_specdm import datamodules, tasks
 from torchgeo_specdm.tasks.generator import GeneratorTask
 

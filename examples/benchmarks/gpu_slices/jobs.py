@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_plan import ANCESTRAL, FEW_STEPS, Job, Stage, read_stages
-from gpu_rows import Generated, distances, figures, real_rows
-from gpu_speed import sample_speed, train_speed
-from gpu_steps import packed
-from gpu_train import Clock, train
 
+from gpu_slices.plan import ANCESTRAL, FEW_STEPS, Job, Stage, read_stages
+from gpu_slices.rows import Generated, distances, figures, real_rows
+from gpu_slices.speed import sample_speed, train_speed
+from gpu_slices.steps import packed
+from gpu_slices.train import Clock, train
 from torchgeo_specdm.checkpoint import read_json, write_json
 from torchgeo_specdm.datamodules import PackedDataModule
 from torchgeo_specdm.evaluation.cache import Cache

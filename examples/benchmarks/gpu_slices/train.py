@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_plan import Job, Stage
-from gpu_steps import VARIANTS, make_task, measure_step, open_data, peak_memory, trainer_for
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
+from gpu_slices.plan import Job, Stage
+from gpu_slices.steps import VARIANTS, make_task, measure_step, open_data, peak_memory, trainer_for
 from torchgeo_specdm.checkpoint import folder_hash, read_json, write_json
 from torchgeo_specdm.resume import ResumeCheckpoint
 

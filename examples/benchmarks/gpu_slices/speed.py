@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_plan import Stage
-from gpu_steps import allow_tf32, measure_step, open_data, peak_memory
-from gpu_train import Clock
 
+from gpu_slices.plan import Stage
+from gpu_slices.steps import allow_tf32, measure_step, open_data, peak_memory
+from gpu_slices.train import Clock
 from torchgeo_specdm.datasets.device import same_arithmetic
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
-# The words of a variant are those of gpu_steps.Switch; bf16 is what a task does on a GPU by itself
+# The words of a variant are those of steps.Switch; bf16 is what a task does on a GPU by itself
 TRAIN_VARIANTS = (
     'float32',
     'float32 tf32',
