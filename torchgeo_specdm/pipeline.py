@@ -29,7 +29,7 @@ from torchgeo_specdm.spec import DatasetSpec, class_index
 # The stochastic one corrects the errors of a denoiser that was trained for a short time: docs/results.md, solvers
 SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
 # Guidance towards requested class shares: docs/results.md, conditions
-_GUIDANCE = 1.5
+GUIDANCE = 1.5
 # Shares of a class at these quantiles of the train samples in which it occurs are kept
 _QUANTILES = torch.linspace(0, 1, 21)
 
@@ -199,9 +199,7 @@ class SpecDMPipeline:
                 f'shares must be {count} x {self.spec.num_classes} values between 0 and 1, NaN for free classes'
             )
         asked = shares.to(self.device, torch.float32)
-        return guide(
-            lambda z, t: self.denoiser(z, t, asked), self.denoiser, _GUIDANCE if guidance is None else guidance
-        )
+        return guide(lambda z, t: self.denoiser(z, t, asked), self.denoiser, GUIDANCE if guidance is None else guidance)
 
     def _given(self, denoiser: Denoiser, given: Mapping[str, Tensor], noise: Tensor) -> Denoiser:
         """``denoiser`` that sees the given streams."""
@@ -318,6 +316,19 @@ class SpecDMPipeline:
             return DatasetSpec.from_dict(values['spec'])
         except (KeyError, TypeError, SpecDMError) as error:
             raise CheckpointError(f'{folder / "specdm.json"} holds no valid spec ({error})') from error
+
+    @staticmethod
+    def read_solver(checkpoint: str | Path) -> str:
+        """The solver of a checkpoint where a caller names none, without loading its weights.
+
+        Raises:
+            CheckpointError: As for :meth:`from_pretrained`.
+        """
+        folder = resolve(checkpoint)
+        try:
+            return str(_read_description(folder)['solver']['solver'])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f'{folder / "specdm.json"} names no solver ({error})') from error
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class Grid:
                 figures = self.reconstruction(autoencoder)
                 if set(variation.autoencoder) != {'sad_weight'}:
                     checkpoint = self.denoiser(variation, autoencoder, seed)
-                    made = SpecDMSynthetic(checkpoint, self.args.n, seed=seed, **variation.samples)
+                    made = SpecDMSynthetic(checkpoint, self.args.n, seed=seed, **variation.samples, cache=None)
                     figures |= self.figures(made)
                 write_json(path, figures)
             yield f'{name}, seed {seed}', json.loads(path.read_text())
