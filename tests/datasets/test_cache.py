@@ -146,9 +146,9 @@ def test_workers_of_a_materialized_dataset_load_nothing(checkpoint: Path, worker
     dataset = SpecDMSynthetic(checkpoint, 10, **SETTINGS)
     assert dataset.materialize()
     shutil.rmtree(checkpoint)
-    loader = DataLoader(dataset, 5, num_workers=workers, multiprocessing_context=context)
+    batches = list(DataLoader(dataset, 5, num_workers=workers, multiprocessing_context=context))
     for key in ('image', 'mask'):
-        found = torch.cat([batch[key] for batch in loader])
+        found = torch.cat([batch[key] for batch in batches])
         assert torch.equal(found, torch.stack([sample[key] for sample in reference]))
 
 
@@ -286,7 +286,8 @@ def test_a_damaged_block_is_generated_again(
     SpecDMSynthetic(checkpoint, 10, **SETTINGS).materialize()
     before = len(generated())
     dataset = SpecDMSynthetic(checkpoint, 10, **SETTINGS)
-    assert isinstance(blocks := dataset._open(), BlockCache)
+    blocks = dataset._open()
+    assert isinstance(blocks, BlockCache)
     damage(blocks.folder / '00000001.safetensors', blocks.folder / '00000000.safetensors')
     with pytest.warns(UserWarning, match=f'00000001.safetensors .*{words}'):
         assert dataset.materialize()
@@ -298,7 +299,10 @@ def test_a_damaged_block_is_generated_again(
 
 
 def test_an_interrupted_materialize_continues(
-    checkpoint: Path, generated: Callable[[], list[int]], capsys: pytest.CaptureFixture[str]
+    checkpoint: Path,
+    generated: Callable[[], list[int]],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     sample, budget = SpecDMPipeline.sample, [2]
 
@@ -315,9 +319,9 @@ def test_an_interrupted_materialize_continues(
             dataset.materialize(18)
     assert SpecDMSynthetic(checkpoint, **SETTINGS).materialize(18)
     assert generated() == [0, 4, 8, 12, 16]
+    stated = [record.message.partition(':')[0] for record in caplog.records]
+    assert stated == [f'{count} of 20 synthetic samples will be generated' for count in (20, 12)]
     shown = capsys.readouterr().err
-    assert '20 of 20 synthetic samples will be generated' in shown
-    assert '12 of 20 synthetic samples will be generated' in shown
     assert '20/20' in shown
     assert 'pair/s' in shown
     assert SpecDMSynthetic(checkpoint, **SETTINGS).materialize(18)
@@ -407,15 +411,17 @@ def test_eviction_takes_the_least_recently_used_and_none_in_use(checkpoint: Path
     def blocks_of(seed: int) -> int:
         return len(files(own_cache / keys[seed]))
 
-    keys = []
-    for seed in range(4):
-        dataset = SpecDMSynthetic(checkpoint, 16, seed=seed, **SETTINGS)
+    datasets = [SpecDMSynthetic(checkpoint, 16, seed=seed, **SETTINGS) for seed in range(4)]
+    keys = [dataset.settings.key for dataset in datasets]
+    for seed, dataset in enumerate(datasets):
         dataset.materialize()
-        keys.append(dataset.settings.key)
         os.utime(own_cache / keys[seed] / 'settings.json', (seed, seed))
-        # The oldest stays in use
-        user = dataset if seed == 0 else user
-    del dataset
+    # The oldest stays in use
+    user = datasets[0]
+    del datasets, dataset
+    # A copy in a forked process comes and goes
+    process = child(user._forget)
+    process.join()
     assert [one.folder.name for one in kept(own_cache)] == keys
     assert [in_use(own_cache / key) for key in keys] == [True, False, False, False]
     size = files(own_cache)[0].stat().st_size
@@ -436,7 +442,7 @@ def test_eviction_takes_the_least_recently_used_and_none_in_use(checkpoint: Path
 def test_verdicts_survive(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def verdicts(dataset: SpecDMSynthetic) -> list[Any]:
         found = [dataset.verdict(index) for index in range(10)]
-        return [dataclasses.astuple(one)[:-1] + (one.rejected.tolist(),) for one in found]
+        return [(*dataclasses.astuple(one)[:-1], one.rejected.tolist()) for one in found]
 
     plain = SpecDMSynthetic(checkpoint, 10, keep='aligned', cache=None, **SETTINGS)
     reference, samples, summary = verdicts(plain), list(plain), plain.filter_summary()

@@ -82,6 +82,13 @@ class RecentBlocks:
         self._served += len(positions)
         return samples
 
+    def reserve(self, length: int) -> None:
+        """Make room for the first ``length`` samples, where that means anything."""
+
+    def fill(self, length: int) -> bool:
+        """Generate the first ``length`` samples where blocks stay, and say whether all of them are there."""
+        return False
+
     def block(self, number: int) -> Block:
         """The samples [number * size, (number + 1) * size) as they are stored."""
         block = self._read(number)

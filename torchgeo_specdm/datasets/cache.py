@@ -20,6 +20,7 @@ from tqdm import tqdm
 from torchgeo_specdm.datasets.block_files import DamagedBlockError, read_block, write_block
 from torchgeo_specdm.datasets.blocks import Block, RecentBlocks
 from torchgeo_specdm.datasets.cache_home import BLOCK, enter, gigabytes, make_room
+from torchgeo_specdm.datasets.settings import Settings
 from torchgeo_specdm.errors import SpecDMError
 
 # Files that stay mapped; the system allows some 65 000 maps in a process
@@ -38,11 +39,10 @@ class BlockCache(RecentBlocks):
 
     Args:
         home: Folder of all datasets.
-        key: Of the dataset's settings.
-        description: Of the dataset, see :func:`~torchgeo_specdm.datasets.cache_home.enter`.
-        size: Samples in a block.
+        settings: Of the dataset.
+        names: What readers know it by, see :func:`~torchgeo_specdm.datasets.cache_home.enter`.
+        sample_bytes: Size of a sample [byte].
         generate: Makes the block of a number.
-        block_bytes: Size of a block [byte].
         max_bytes: Largest size of ``home`` [byte]; blocks of datasets that nobody uses are deleted for it.
 
     Attributes:
@@ -55,28 +55,28 @@ class BlockCache(RecentBlocks):
     def __init__(
         self,
         home: Path,
-        key: str,
-        description: Mapping[str, Any],
-        size: int,
+        settings: Settings,
+        names: Mapping[str, str],
+        sample_bytes: int,
         generate: Callable[[int], Block],
-        block_bytes: int,
         max_bytes: int | None = None,
     ) -> None:
-        super().__init__(size, generate)
-        self.folder = home / key
-        self.key = key
-        self.block_bytes = block_bytes
+        super().__init__(settings.block_size, generate)
+        self.key = settings.key
+        self.folder = home / self.key
+        self.block_bytes = settings.block_size * sample_bytes
         self.max_bytes = max_bytes
-        self.writable = self._enter(description)
+        self.writable = self._enter({**names, 'settings': settings.to_dict()})
         self._maps: OrderedDict[int, Block] = OrderedDict()
         self._sound: set[int] = set()
 
-    def reserve(self, count: int) -> None:
-        """Say how large the first ``count`` blocks are, and make room for those that are missing.
+    def reserve(self, length: int) -> None:
+        """Say how large those of the first ``length`` samples are that are missing, and make room for them.
 
         Raises:
             SpecDMError: They do not fit on the disk, or not below ``max_bytes``.
         """
+        count = self._count(length)
         missing = count - len(self._there(count))
         if not missing or not self.writable:
             return
@@ -97,8 +97,8 @@ class BlockCache(RecentBlocks):
             f'{self.folder}'
         )
 
-    def fill(self, count: int) -> bool:
-        """Generate those of the first ``count`` blocks that are missing; processes that do so at once share the work.
+    def fill(self, length: int) -> bool:
+        """Generate those of the first ``length`` samples that are missing; processes that do so at once share the work.
 
         Returns:
             Whether all of them are on the disk; nothing is generated where it cannot be written to.
@@ -108,7 +108,8 @@ class BlockCache(RecentBlocks):
         """
         from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-        self.reserve(count)
+        self.reserve(length)
+        count = self._count(length)
         there = self._there(count)
         if not self.writable:
             return len(there) == count
@@ -195,6 +196,10 @@ class BlockCache(RecentBlocks):
 
     def _path(self, number: int) -> Path:
         return self.folder / f'{number:08d}{BLOCK}'
+
+    def _count(self, length: int) -> int:
+        """Blocks that hold the first ``length`` samples."""
+        return -(-length // self.size)
 
     def _there(self, count: int) -> set[int]:
         """Those of the first ``count`` blocks that have a file."""

@@ -38,8 +38,8 @@ def check_device(device: torch.device, forked: bool) -> None:
         return
     if forked or get_worker_info() is not None:
         raise SpecDMError(
-            'workers and forked processes do not generate on the GPU: call materialize() before the workers start, give the '
-            "DataLoader num_workers=0, or the dataset device='cpu'"
+            'workers and forked processes do not generate on the GPU: call materialize() before the workers start, '
+            "give the DataLoader num_workers=0, or the dataset device='cpu'"
         )
     if not torch.cuda.is_available():
         raise SpecDMError(

@@ -231,7 +231,8 @@ class SpecDMSynthetic(NonGeoDataset):
         """
         if self.cache is None:
             raise SpecDMError('there is nowhere to keep samples with cache=None: make the dataset with a cache')
-        return self._guarded(lambda: self._fill(len(self) if length is None else length))
+        count = len(self) if length is None else length
+        return self._guarded(lambda: self._open().fill(count))
 
     def reserve(self, length: int) -> None:
         """Say how much disk the first ``length`` samples take, and make room for those that are not there.
@@ -239,9 +240,7 @@ class SpecDMSynthetic(NonGeoDataset):
         Raises:
             SpecDMError: They do not fit.
         """
-        blocks = self._open()
-        if isinstance(blocks, BlockCache):
-            blocks.reserve(-(-length // blocks.size))
+        self._open().reserve(length)
 
     def verdict(self, index: int) -> Verdict:
         """What the filter said of the sample at ``index``.
@@ -302,36 +301,21 @@ class SpecDMSynthetic(NonGeoDataset):
         samples = samples if self.transforms is None else [self.transforms(sample) for sample in samples]
         return [sample | {'synthetic': torch.tensor(True)} for sample in samples]
 
-    def _fill(self, length: int) -> bool:
-        blocks = self._open()
-        assert isinstance(blocks, BlockCache)
-        return blocks.fill(-(-length // blocks.size))
-
     def _open(self) -> RecentBlocks:
         """The blocks of the settings."""
         if self._blocks is None:
             settings = self.settings
             device = self.device or torch.device(settings.device_type)
             generate = BlockGenerator(settings, self.checkpoint, self.filter, self.conditions, device, self._pid)
-            self._blocks = self._open_cache(generate) if self.cache else RecentBlocks(settings.block_size, generate)
+            blocks = RecentBlocks(settings.block_size, generate)
+            if self.cache:
+                names = {'checkpoint': folder_name(self.checkpoint), 'dataset': self.spec.name}
+                size = sample_bytes(self.spec, self.filter is not None)
+                blocks = BlockCache(self.cache, settings, names, size, generate, self.max_bytes)
+            if self.length and get_worker_info() is None:
+                blocks.reserve(self.length)
+            self._blocks = blocks
         return self._blocks
-
-    def _open_cache(self, generate: BlockGenerator) -> BlockCache:
-        assert self.cache is not None
-        settings = generate.settings
-        description = {'checkpoint': folder_name(self.checkpoint), 'dataset': self.spec.name}
-        blocks = BlockCache(
-            self.cache,
-            settings.key,
-            description | {'settings': settings.to_dict()},
-            settings.block_size,
-            generate,
-            settings.block_size * sample_bytes(self.spec, self.filter is not None),
-            self.max_bytes,
-        )
-        if self.length and get_worker_info() is None:
-            blocks.reserve(-(-self.length // settings.block_size))
-        return blocks
 
     def _guarded(self, work: Callable[[], _T]) -> _T:
         """The result of ``work``, once again with half the batch size where the GPU has too little memory."""
