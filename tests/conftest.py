@@ -17,6 +17,14 @@ from torchgeo_specdm.spec import DatasetSpec
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of synthetic samples for each test; the user's is never touched."""
+    folder = tmp_path_factory.mktemp('cache')
+    monkeypatch.setenv('SPECDM_CACHE', str(folder))
+    return folder
+
+
 @pytest.fixture(scope='session')
 def shared_data() -> Path:
     """Real data beside the checkout; tests that need it are skipped, and say so, where it is not."""

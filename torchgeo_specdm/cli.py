@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_evaluate(commands)
     _add_checkpoints(commands)
+    _add_cache(commands)
 
     demo = commands.add_parser(
         'demo',
@@ -138,6 +139,16 @@ def _add_checkpoints(commands: Any) -> None:
         metavar='JSON',
         help='what examples/benchmarks/quality.py measured of it (default: quality.json in FOLDER, if it is there)',
     )
+
+
+def _add_cache(commands: Any) -> None:
+    cache = commands.add_parser('cache', help='list or delete the synthetic samples that are kept on disk')
+    actions = cache.add_subparsers(dest='action', required=True, metavar='ACTION')
+    listing = actions.add_parser('list', help='size, key, last use and checkpoint of each dataset')
+    clear = actions.add_parser('clear', help='delete what is not in use')
+    clear.add_argument('--key', help='start of the keys of the datasets to delete (default: all)')
+    for action in (listing, clear):
+        action.add_argument('--cache', type=Path, help="folder (default: $SPECDM_CACHE, or the user's cache)")
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -242,6 +253,12 @@ def _list_checkpoints() -> None:
     print(listing())
 
 
+def _cache(args: argparse.Namespace) -> None:
+    from torchgeo_specdm.datasets.cache_command import clear_cache, list_cache
+
+    print(list_cache(args.cache) if args.action == 'list' else clear_cache(args.cache, args.key))
+
+
 def _card(args: argparse.Namespace) -> None:
     from torchgeo_specdm.card import write_card
 
@@ -285,6 +302,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _evaluate(args, rest)
         elif args.command == 'checkpoints':
             _list_checkpoints()
+        elif args.command == 'cache':
+            _cache(args)
         elif args.command == 'card':
             _card(args)
         else:

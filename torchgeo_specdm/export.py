@@ -4,7 +4,6 @@ A file appears under its name when it is complete; what is there is not generate
 of each block are kept in ``blocks.jsonl``, so that an interrupted run knows them all.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from rasterio.transform import Affine
 from tqdm import tqdm
 
 from torchgeo_specdm.checkpoint import folder_hash, read_json, write_json
+from torchgeo_specdm.datasets.conditions import GivenStreams
 from torchgeo_specdm.datasets.exported import DESCRIPTION, sample_files
 from torchgeo_specdm.datasets.filtered import FilterSummary
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
@@ -75,6 +75,8 @@ def export(
         guidance=guidance,
         given=given,
         given_streams=given_streams,
+        # The files are what is kept
+        cache=None,
     )
     spec = dataset.spec
     settings: dict[str, Any] = {
@@ -87,7 +89,7 @@ def export(
         'filter': None,
         'classes': classes if classes is None or isinstance(classes, str) else dict(classes),
         'guidance': guidance,
-        'given': None if given is None else _identify(given, given_streams),
+        'given': next((one.identity() for one in dataset.conditions if isinstance(one, GivenStreams)), None),
     }
     if dataset.filter is not None:
         # A block is filled as a whole: its size decides which candidates are served
@@ -113,13 +115,6 @@ def export(
             write_sample(folder, index, sample, spec, tags | own)
     if dataset.filter is not None:
         _describe(folder, settings | {'count': count, 'filtered': log.total.to_dict()})
-
-
-def _identify(given: Any, streams: Sequence[str]) -> dict[str, Any]:
-    """What tells real samples from others, for a run that continues: their number, the first one and the last."""
-    ends = {f'{name} {index}': given[index][name] for index in (0, len(given) - 1) for name in ('image', 'mask')}
-    digest = hashlib.sha256(b''.join(ends[name].numpy().tobytes() for name in sorted(ends))).hexdigest()
-    return {'streams': list(streams), 'samples': len(given), 'sha256': digest}
 
 
 class _BlockLog:

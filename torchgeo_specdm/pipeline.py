@@ -29,7 +29,7 @@ from torchgeo_specdm.spec import DatasetSpec, class_index
 # The stochastic one corrects the errors of a denoiser that was trained for a short time: docs/results.md, solvers
 SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
 # Guidance towards requested class shares: docs/results.md, conditions
-_GUIDANCE = 1.5
+GUIDANCE = 1.5
 # Shares of a class at these quantiles of the train samples in which it occurs are kept
 _QUANTILES = torch.linspace(0, 1, 21)
 
@@ -139,7 +139,7 @@ class SpecDMPipeline:
         given: Mapping[str, Tensor] | None = None,
         shares: Tensor | None = None,
         guidance: float | None = None,
-        agreement: float = 1.0,
+        agreement: float | None = None,
         progress: bool = False,
     ) -> dict[str, Tensor]:
         """Generate the samples of these indices as one batch.
@@ -167,6 +167,7 @@ class SpecDMPipeline:
         """
         size = self.spec.patch_size // self.autoencoder.downsample
         denoiser = self._conditional(len(indices), shares, guidance)
+        agreement = self.solver_defaults.get('agreement', 1.0) if agreement is None else agreement
         if agreement != 1:
             shape = (self.autoencoder.channels, size, size)
             noise = [torch.randn(shape, generator=index_generator(seed, index, 3)) for index in indices]
@@ -207,9 +208,7 @@ class SpecDMPipeline:
                 f'shares must be {count} x {self.spec.num_classes} values between 0 and 1, NaN for free classes'
             )
         asked = shares.to(self.device, torch.float32)
-        return guide(
-            lambda z, t: self.denoiser(z, t, asked), self.denoiser, _GUIDANCE if guidance is None else guidance
-        )
+        return guide(lambda z, t: self.denoiser(z, t, asked), self.denoiser, GUIDANCE if guidance is None else guidance)
 
     def _given(self, denoiser: Denoiser, given: Mapping[str, Tensor], noise: Tensor) -> Denoiser:
         """``denoiser`` that sees the given streams."""
@@ -326,6 +325,19 @@ class SpecDMPipeline:
             return DatasetSpec.from_dict(values['spec'])
         except (KeyError, TypeError, SpecDMError) as error:
             raise CheckpointError(f'{folder / "specdm.json"} holds no valid spec ({error})') from error
+
+    @staticmethod
+    def read_solver(checkpoint: str | Path) -> str:
+        """The solver of a checkpoint where a caller names none, without loading its weights.
+
+        Raises:
+            CheckpointError: As for :meth:`from_pretrained`.
+        """
+        folder = resolve(checkpoint)
+        try:
+            return str(_read_description(folder)['solver']['solver'])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f'{folder / "specdm.json"} names no solver ({error})') from error
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

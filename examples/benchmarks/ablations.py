@@ -77,10 +77,6 @@ VARIATIONS: dict[str, Variation] = {
     'shorter seeing mask': Variation({'mask_kl_weight': 4.0, 'mask_sees_image': True}),
     'shortest seeing mask': Variation({'mask_kl_weight': 10.0, 'mask_sees_image': True}),
     'absent': Variation(denoiser={'absent': 0.5}),
-    **{
-        f'agreement {scale}': Variation(denoiser={'absent': 0.5}, samples={'agreement': scale})
-        for scale in (1.5, 2.0, 3.0)
-    },
     'halved': Variation({'halved_weight': 0.5}),
     'noise': Variation(denoiser={'prediction': 'epsilon'}),
     'min-SNR': Variation(denoiser={'min_snr_gamma': 5.0}),
@@ -128,7 +124,7 @@ class Grid:
                 figures = self.reconstruction(autoencoder)
                 if set(variation.autoencoder) != {'sad_weight'}:
                     checkpoint = self.denoiser(variation, autoencoder, seed)
-                    made = SpecDMSynthetic(checkpoint, self.args.n, seed=seed, **variation.samples)
+                    made = SpecDMSynthetic(checkpoint, self.args.n, seed=seed, **variation.samples, cache=None)
                     figures |= self.figures(made)
                 write_json(path, figures)
             yield f'{name}, seed {seed}', json.loads(path.read_text())

@@ -49,9 +49,9 @@ def main() -> None:
     parser.add_argument('--n', type=int, default=200)
     args = parser.parse_args()
 
-    generators = {'synthetic': SpecDMSynthetic(args.checkpoint, args.n)}
+    generators = {'synthetic': SpecDMSynthetic(args.checkpoint, args.n, cache=None)}
     if (args.checkpoint / 'filter').is_dir():
-        generators['synthetic, filtered'] = SpecDMSynthetic(args.checkpoint, args.n, keep='aligned')
+        generators['synthetic, filtered'] = SpecDMSynthetic(args.checkpoint, args.n, keep='aligned', cache=None)
     spec = generators['synthetic'].spec
     data = OSCDLandCoverDataModule(args.root, spec.bands, spec.patch_size)
     data.setup('fit')

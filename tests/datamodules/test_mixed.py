@@ -18,6 +18,7 @@ from tests.fake import FakeDataModule, FakePairs
 from torchgeo_specdm.datamodules import mixed as module
 from torchgeo_specdm.datamodules.mixed import MixedDataModule
 from torchgeo_specdm.errors import CheckpointError, SpecDMError, SpecMismatchError
+from torchgeo_specdm.pipeline import SpecDMPipeline
 
 try:
     from torchgeo.tasks import ChangeDetection, SemanticSegmentation
@@ -171,8 +172,22 @@ def test_synthetic_only(checkpoint: Path) -> None:
     assert all(batch['synthetic'].all() for batch in data.train_dataloader())
 
 
-def test_workers_generate_on_the_cpu_only(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_workers_read_is_generated_before(
+    checkpoint: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = MixedDataModule(FakeDataModule(num_workers=2), checkpoint, 1, steps=1, device='cpu')
+    data.setup('fit')
+    assert len(list(own_cache.rglob('*.safetensors'))) == 1
+    monkeypatch.setattr(SpecDMPipeline, 'sample', lambda *_, **__: pytest.fail('generated in a worker'))
+    assert data.train_dataloader().num_workers == 2
+    assert {bool(flag) for batch in data.train_dataloader() for flag in batch['synthetic']} == {False, True}
+    # They read what is generated, so the device does not matter
+    monkeypatch.setattr(module, 'resolve_device', lambda device: torch.device('cuda'))
+    assert data.train_dataloader().num_workers == 2
+
+
+def test_without_a_cache_workers_generate_on_the_cpu_only(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = MixedDataModule(FakeDataModule(num_workers=2), checkpoint, 1, steps=1, device='cpu', cache=None)
     data.setup('fit')
     assert data.train_dataloader().num_workers == 2
     assert {bool(flag) for batch in data.train_dataloader() for flag in batch['synthetic']} == {False, True}

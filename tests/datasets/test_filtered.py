@@ -15,6 +15,7 @@ from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
 from torchgeo_specdm.alignment.copies import TrainingIndex
 from torchgeo_specdm.alignment.filter import PairFilter
 from torchgeo_specdm.checkpoint import folder_hash
+from torchgeo_specdm.datasets import synthetic as synthetic_module
 from torchgeo_specdm.datasets.filtered import FilterSummary, fill_block
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
@@ -29,6 +30,12 @@ def write_filtered(folder: Path, ignore_index: int | None) -> Path:
     tiny_pipeline(spec).save_pretrained(folder / 'checkpoint')
     strict_filter(spec, folder / 'checkpoint' / 'filter').save(folder / 'checkpoint' / 'filter')
     return folder / 'checkpoint'
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested here is generated, not read; ``test_cache.py`` has the rest."""
+    monkeypatch.setattr(synthetic_module, 'default_home', lambda: None)
 
 
 @pytest.fixture(scope='module')
@@ -102,7 +109,7 @@ def test_nothing_of_the_networks_is_pickled(checkpoint: Path) -> None:
     dataset = SpecDMSynthetic(checkpoint, 4, keep='aligned', **SETTINGS)
     before = len(pickle.dumps(dataset))
     dataset[0]
-    assert len(pickle.dumps(dataset)) < before + 100
+    assert len(pickle.dumps(dataset)) < before + 2000, 'no more than the settings'
 
 
 def test_candidates_are_generated_until_a_block_is_full(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

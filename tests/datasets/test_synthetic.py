@@ -18,6 +18,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset, default_collate
 from tests.conftest import tiny_pipeline, tiny_spec
 from torchgeo_specdm.datasets import blocks as blocks_module
 from torchgeo_specdm.datasets import device as device_module
+from torchgeo_specdm.datasets import synthetic as synthetic_module
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
@@ -29,6 +30,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('float') / 'checkpoint'
     tiny_pipeline(dataclasses.replace(tiny_spec('segmentation'), dtype='float32')).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested here is generated, not read; ``test_cache.py`` has the rest."""
+    monkeypatch.setattr(synthetic_module, 'default_home', lambda: None)
 
 
 @pytest.fixture
@@ -169,7 +176,7 @@ def test_nothing_is_loaded_before_the_first_access_nor_pickled_after_it(
         empty = pickle.dumps(dataset)
     dataset = SpecDMSynthetic(checkpoint, length=2, steps=1, device='cpu')
     sample = dataset[0]
-    assert len(pickle.dumps(dataset)) < len(empty) + 100
+    assert len(pickle.dumps(dataset)) < len(empty) + 2000, 'no more than the settings'
     assert same(copy.deepcopy(dataset)[0], sample)
 
 

@@ -38,8 +38,10 @@ class MixedDataModule(BaseDataModule):
     That is: val, test and predict loaders, mean and std, the augmentation on the device, plot and state. A custom
     sampler of ``real``'s train loader is not taken over: the mixed train split is shuffled.
 
-    With ``num_workers`` > 0 each worker generates the blocks it needs, on the CPU. Where generation is on a GPU, the
-    train loader runs without workers.
+    With ``num_workers`` > 0 all synthetic samples are generated before the training, by all ranks together, and the
+    workers read them from the cache. Without workers they are generated as the training needs them. Without a cache,
+    each worker generates the blocks it needs on the CPU; where generation is on a GPU, the train loader then runs
+    without workers.
 
     Args:
         real: Any datamodule of TorchGeo without geographic sampling, whose train samples are image-mask pairs.
@@ -54,6 +56,8 @@ class MixedDataModule(BaseDataModule):
         keep: ``aligned``, or the folder of a filter; see :class:`SpecDMSynthetic`.
         classes: Shares of pixels by class name, or ``balanced``; see :class:`SpecDMSynthetic`.
         guidance: How strongly to pull towards them.
+        cache: Folder of the synthetic samples; see :class:`SpecDMSynthetic`.
+        max_bytes: Largest size of that folder [byte].
         include_real: Whether to train on the real samples too.
         real_spec: Description of the real dataset, where it carries none.
 
@@ -98,6 +102,8 @@ class MixedDataModule(BaseDataModule):
         keep: str | None = None,
         classes: dict[str, float] | str | None = None,
         guidance: float | None = None,
+        cache: bool | str | None = True,
+        max_bytes: int | None = None,
         include_real: bool = True,
         real_spec: DatasetSpec | None = None,
     ) -> None:
@@ -125,7 +131,10 @@ class MixedDataModule(BaseDataModule):
             keep=keep,
             classes=classes,
             guidance=guidance,
+            cache=cache,
+            max_bytes=max_bytes,
         )
+        self._materialized = False
         self.ratio = ratio
         self.seed = seed
         self.include_real = include_real
@@ -137,11 +146,11 @@ class MixedDataModule(BaseDataModule):
         self.real.prepare_data()
 
     def setup(self, stage: str) -> None:
-        """Set up the datasets of ``real`` and mix its train split.
+        """Set up the datasets of ``real``, mix its train split and generate what its workers will read.
 
         Raises:
             SpecMismatchError: The train samples and the checkpoint do not fit together.
-            SpecDMError: ``real`` has no train split, or it cannot be mixed.
+            SpecDMError: ``real`` has no train split, it cannot be mixed, or the disk is too small for the samples.
         """
         self.real.setup(stage)
         if stage != 'fit':
@@ -157,6 +166,14 @@ class MixedDataModule(BaseDataModule):
             include_real=self.include_real,
             real_spec=self.real_spec,
         )
+        count = int(self.train_dataset.is_synthetic.sum())
+        if self.synthetic.cache is None or not count:
+            return
+        # Here, on every rank, and not in prepare_data, which knows neither the stage nor the number of samples
+        if self.real.num_workers:
+            self._materialized = self.synthetic.materialize(count)
+        else:
+            self.synthetic.reserve(count)
 
     def teardown(self, stage: str) -> None:
         """Tear down ``real``."""
@@ -225,10 +242,11 @@ class MixedDataModule(BaseDataModule):
     def _workers(self) -> int:
         workers = int(self.real.num_workers)
         device = self.synthetic.device
-        if workers and resolve_device(device).type == 'cuda':
+        if workers and not self._materialized and resolve_device(device).type == 'cuda':
             warnings.warn(
-                f'synthetic samples are generated on the GPU, which {workers} forked workers cannot use: the train '
-                "loader runs without workers (device='cpu' keeps them)",
+                f'synthetic samples are generated on the GPU, which {workers} forked workers cannot use, and there is '
+                "no cache to read them from: the train loader runs without workers (a cache, or device='cpu', keeps "
+                'them)',
                 stacklevel=2,
             )
             return 0

@@ -4,6 +4,7 @@ A condition turns the indices of a batch into arguments of :meth:`SpecDMPipeline
 :class:`Condition`.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,16 @@ from torchgeo_specdm.spec import DatasetSpec, find_spec
 
 # The purpose of the draws of balanced classes, apart from a sample's noise (0) and that of given streams (1)
 _CLASS_DRAW = 2
+# Given samples whose bytes tell one dataset from another: all of most, as reading them takes less time than generating
+_PROBES = 1024
 
 
 class Condition:
     """A request that depends on the index of a sample alone."""
+
+    def identity(self) -> dict[str, Any]:
+        """JSON values that tell this condition from any other: blocks in a cache are found by them."""
+        raise NotImplementedError
 
     def arguments(self, indices: Sequence[int], pipeline: SpecDMPipeline, seed: int) -> dict[str, Any]:
         """Arguments of :meth:`SpecDMPipeline.sample` for the samples at ``indices`` of the dataset of ``seed``."""
@@ -44,6 +51,11 @@ class ClassShares(Condition):
         if any(not 0 <= share <= 1 for share in classes.values()) or sum(classes.values()) > 1 + 1e-6:
             raise SpecDMError(f'shares of pixels lie between 0 and 1 and add up to at most 1, not {dict(classes)}')
         self.shares = torch.tensor([classes.get(name, torch.nan) for name in spec.classes])
+        self._asked = {name: float(share) for name, share in classes.items()}
+
+    def identity(self) -> dict[str, Any]:
+        """The shares by class name."""
+        return {'classes': self._asked}
 
     def arguments(self, indices: Sequence[int], pipeline: SpecDMPipeline, seed: int) -> dict[str, Any]:
         """One row of shares for each sample."""
@@ -52,6 +64,10 @@ class ClassShares(Condition):
 
 class BalancedClasses(Condition):
     """Each class equally often: a class drawn evenly, with a share that it has in real samples that hold it."""
+
+    def identity(self) -> dict[str, Any]:
+        """Its name."""
+        return {'classes': 'balanced'}
 
     def arguments(self, indices: Sequence[int], pipeline: SpecDMPipeline, seed: int) -> dict[str, Any]:
         """One requested class for each sample.
@@ -100,6 +116,16 @@ class GivenStreams(Condition):
             spec.require_match(found, 'the generator', 'the given samples')
         self.dataset = dataset
         self.streams = tuple(streams)
+
+    def identity(self) -> dict[str, Any]:
+        """The streams, the number of samples, and a hash of the streams of at most 1024 of them, spread evenly."""
+        count = len(self.dataset)
+        digest = hashlib.sha256()
+        for index in torch.linspace(0, count - 1, min(_PROBES, count)).long().tolist():
+            sample = self.dataset[index]
+            for name in self.streams:
+                digest.update(self._stream(sample, name).numpy().tobytes())
+        return {'given': list(self.streams), 'samples': count, 'sha256': digest.hexdigest()}
 
     def arguments(self, indices: Sequence[int], pipeline: SpecDMPipeline, seed: int) -> dict[str, Any]:
         """Batches of the given streams."""

@@ -10,23 +10,41 @@ from torch.utils.data import get_worker_info
 from torchgeo_specdm.errors import SpecDMError
 
 
-def resolve_device(device: str | torch.device | None) -> torch.device:
+def resolve_device(device: str | torch.device | None, forked: bool = False) -> torch.device:
     """The device to generate on, decided at first use.
 
     Args:
-        device: By default the GPU if there is one and this is no ``DataLoader`` worker.
+        device: By default the GPU if there is one and this process may use it.
+        forked: This process was forked and cannot use CUDA.
 
     Raises:
-        SpecDMError: CUDA is asked for and absent.
+        SpecDMError: CUDA is asked for, and absent or not to be used here.
     """
     if device is None:
-        device = 'cuda' if get_worker_info() is None and torch.cuda.is_available() else 'cpu'
+        allowed = not forked and get_worker_info() is None
+        device = 'cuda' if allowed and torch.cuda.is_available() else 'cpu'
     device = parse_device(device)
-    if device.type == 'cuda' and not torch.cuda.is_available():
+    check_device(device, forked)
+    return device
+
+
+def check_device(device: torch.device, forked: bool) -> None:
+    """Refuse a GPU where there is none, in a forked process and in the workers of a ``DataLoader``.
+
+    Raises:
+        SpecDMError: Says why it cannot be used.
+    """
+    if device.type != 'cuda':
+        return
+    if forked or get_worker_info() is not None:
+        raise SpecDMError(
+            'workers and forked processes do not generate on the GPU: call materialize() before the workers start, '
+            "give the DataLoader num_workers=0, or the dataset device='cpu'"
+        )
+    if not torch.cuda.is_available():
         raise SpecDMError(
             f"device is '{device}', but PyTorch finds no GPU: use device='cpu', or install PyTorch with CUDA"
         )
-    return device
 
 
 def parse_device(device: str | torch.device) -> torch.device:

@@ -15,22 +15,26 @@ from typing import Any, TypeVar
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 from torchgeo.datasets import NonGeoDataset
 
 from torchgeo_specdm.catalogue import resolve
-from torchgeo_specdm.datasets.blocks import Block, RecentBlocks, compact
+from torchgeo_specdm.datasets.blocks import RecentBlocks, sample_bytes
+from torchgeo_specdm.datasets.cache import BlockCache
+from torchgeo_specdm.datasets.cache_home import default_home
 from torchgeo_specdm.datasets.conditions import make_conditions
-from torchgeo_specdm.datasets.device import parse_device, resolve_device, same_arithmetic
-from torchgeo_specdm.datasets.filtered import FilterSummary, Verdict, fill_block, find_filter, load_filter, verdict
+from torchgeo_specdm.datasets.device import parse_device, resolve_device
+from torchgeo_specdm.datasets.filtered import FilterSummary, Verdict, find_filter, verdict
+from torchgeo_specdm.datasets.generation import BlockGenerator
+from torchgeo_specdm.datasets.settings import Settings, decide
 from torchgeo_specdm.diffusion import SOLVERS
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.hub import folder_name
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.spec import DatasetSpec
 
 _T = TypeVar('_T')
-_BATCH_SIZE = {'cpu': 8, 'cuda': 64}
 
 
 class _OpenEndedError(SpecDMError, TypeError):
@@ -43,9 +47,11 @@ class SpecDMSynthetic(NonGeoDataset):
     Samples hold ``image`` (float32) and ``mask`` (int64) on the CPU, in the shapes of
     :mod:`torchgeo_specdm.spec` and the unit of the real dataset, and ``synthetic`` (0-d bool, True).
 
-    Nothing is loaded before the first access. Recent blocks are kept in memory up to a fixed size; a dataset larger
-    than that is best read in order, since a random access generates a whole block. On a CPU one thread generates, as
-    the number of threads would change the last bits: use workers for more.
+    Nothing is loaded before the first access. What was generated is kept on disk, and every dataset of the same
+    :attr:`settings` reads it there; :meth:`materialize` generates all of it at once. Without a cache, recent blocks are
+    kept in memory up to a fixed size; a dataset larger than that is best read in order, since a random access generates
+    a whole block. On a CPU one thread generates, as the number of threads would change the last bits: use workers for
+    more.
 
     Args:
         checkpoint: Folder written by ``specdm fit`` or :meth:`SpecDMPipeline.save_pretrained`; or a name that ``specdm
@@ -56,8 +62,8 @@ class SpecDMSynthetic(NonGeoDataset):
         solver: A name in :data:`torchgeo_specdm.diffusion.SOLVERS`; by default the checkpoint's.
         batch_size: Samples generated together; by default 8 on a CPU and 64 on a GPU. It moves float bits, by less
             than 1e-3 of a standard deviation.
-        device: Where to generate. By default the GPU if there is one, but the CPU in a ``DataLoader`` worker: name
-            it where the two must agree to the bit.
+        device: Where to generate. By default the GPU if there is one; but the CPU in a ``DataLoader`` worker, unless
+            the dataset was used before the workers started. Name it where that must not make a difference.
         keep: ``aligned`` serves what the filter of the checkpoint accepts; or the folder of another filter. Rejected
             pixels get the ignore index of the dataset, where it has one. By default, all samples are served.
         candidates: Batches of samples that are generated for one of accepted samples, at most; see
@@ -68,12 +74,16 @@ class SpecDMSynthetic(NonGeoDataset):
         given: Real samples of which ``given_streams`` are kept while the rest is generated, sample i from number i
             modulo their number: ``given=real`` dresses real masks in new images.
         given_streams: ``mask``, ``image`` or, where each date is a stream, ``image1`` and ``image2``.
+        cache: Folder of the blocks of all datasets. True is ``$SPECDM_CACHE`` or, without that, the user's cache
+            folder; None or False keeps blocks in memory.
+        max_bytes: Largest size of that folder [byte]: blocks of datasets that nobody uses are deleted for it, those of
+            the least recently used first.
         transforms: Applied to each sample.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged, too new, not to be downloaded, or holds a pickle.
         SpecDMError: An argument is out of range, or there is no such filter. At the first access: CUDA is asked for
-            and absent, or the process is forked.
+            and absent, or the process is forked; the dataset does not fit on the disk.
     """
 
     def __init__(
@@ -90,14 +100,15 @@ class SpecDMSynthetic(NonGeoDataset):
         candidates: int = 2,
         classes: Mapping[str, float] | str | None = None,
         guidance: float | None = None,
-        agreement: float = 1.0,
         given: Dataset[Any] | None = None,
         given_streams: Sequence[str] = ('mask',),
+        cache: bool | str | Path | None = True,
+        max_bytes: int | None = None,
         transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
     ) -> None:
         for name, value, least in (
             ('length', length, 0), ('seed', seed, 0), ('steps', steps, 1), ('batch_size', batch_size, 1),
-            ('candidates', candidates, 1),
+            ('candidates', candidates, 1), ('max_bytes', max_bytes, 0),
         ):  # fmt: skip
             if value is not None and value < least:
                 raise SpecDMError(f'{name} is {value}; it must be at least {least}')
@@ -114,24 +125,22 @@ class SpecDMSynthetic(NonGeoDataset):
         self.filter = None if keep is None else find_filter(keep, self.checkpoint, self.spec)
         self.candidates = candidates
         self.guidance = guidance
-        self.agreement = agreement
         self.conditions = make_conditions(self.checkpoint, self.spec, classes, given, given_streams)
+        self.cache = default_home() if cache is True else Path(cache) if cache else None
+        self.max_bytes = max_bytes
         self.transforms = transforms
+        self._settings: Settings | None = None
         self._halved = False
         self._forget()
 
     def _forget(self) -> None:
         """Drop everything that belongs to this process."""
         self._pid = os.getpid()
-        self._pipeline: SpecDMPipeline | None = None
-        self._pair_filter: Any = None
-        self._blocks = RecentBlocks()
-        self._summaries: dict[int, FilterSummary] = {}
+        self._blocks: RecentBlocks | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a spawned worker receives: neither networks nor blocks."""
-        own = ('_pid', '_pipeline', '_pair_filter', '_blocks', '_summaries')
-        return {name: value for name, value in self.__dict__.items() if name not in own}
+        """What a spawned worker receives: the settings if they are decided, but neither networks nor blocks."""
+        return {name: value for name, value in self.__dict__.items() if name not in ('_pid', '_blocks')}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -178,9 +187,60 @@ class SpecDMSynthetic(NonGeoDataset):
         return self._guarded(lambda: self._read(positions))
 
     @property
+    def settings(self) -> Settings:
+        """All that the samples depend on. Decided at the first use of the dataset; copies for workers share it.
+
+        Raises:
+            SpecDMError: The device cannot be used.
+        """
+        if self._settings is None:
+            self._settings = decide(
+                self.checkpoint,
+                self.filter,
+                self.conditions,
+                resolve_device(self.device, forked=self._pid != os.getpid()),
+                seed=self.seed,
+                steps=self.steps,
+                solver=self.solver,
+                batch_size=self.batch_size,
+                candidates=self.candidates,
+                guidance=self.guidance,
+            )
+        return self._settings
+
+    @property
     def block_size(self) -> int:
-        """Samples generated together; the networks are loaded to know it."""
-        return self._load()
+        """Samples generated together."""
+        return self.settings.block_size
+
+    def materialize(self, length: int | None = None) -> bool:
+        """Generate all samples that are not in the cache yet, with a progress bar.
+
+        After that, workers of a ``DataLoader`` only read, in any order, also where generation is on a GPU. An
+        interrupted call continues where it was; processes that call it at once share the work.
+
+        Args:
+            length: The first so many samples; by default all.
+
+        Returns:
+            Whether all of them are in the cache now. False where it cannot be written to, of which a warning tells.
+
+        Raises:
+            TypeError: The dataset is open-ended, and ``length`` is not given.
+            SpecDMError: There is no cache, the samples do not fit on the disk, or the device cannot be used.
+        """
+        if self.cache is None:
+            raise SpecDMError('there is nowhere to keep samples with cache=None: make the dataset with a cache')
+        count = len(self) if length is None else length
+        return self._guarded(lambda: self._open().fill(count))
+
+    def reserve(self, length: int) -> None:
+        """Say how much disk the first ``length`` samples take, and make room for those that are not there.
+
+        Raises:
+            SpecDMError: They do not fit.
+        """
+        self._open().reserve(length)
 
     def verdict(self, index: int) -> Verdict:
         """What the filter said of the sample at ``index``.
@@ -192,10 +252,15 @@ class SpecDMSynthetic(NonGeoDataset):
         if self.filter is None:
             raise SpecDMError("there are no verdicts without a filter: make the dataset with keep='aligned'")
         position = self._position(index)
-        return self._guarded(lambda: verdict(*self._blocks.find(position, self._load(), self._generate)))
+
+        def find() -> Verdict:
+            blocks = self._open()
+            return verdict(blocks.block(position // blocks.size), position % blocks.size)
+
+        return self._guarded(find)
 
     def filter_summary(self, index: int | None = None) -> FilterSummary:
-        """Counts of the filter over all blocks that this process has generated so far, each counted once.
+        """Counts of the filter over all blocks that this process has read so far, each counted once.
 
         Args:
             index: Count the block of this sample alone.
@@ -204,9 +269,11 @@ class SpecDMSynthetic(NonGeoDataset):
             SpecDMError: The dataset is not filtered.
         """
         if index is None:
-            return sum(self._summaries.values(), FilterSummary())
+            rows = {} if self._blocks is None else self._blocks.summaries
+            return sum((FilterSummary(*row.tolist()) for row in rows.values()), FilterSummary())
         self.verdict(index)
-        return self._summaries[self._position(index) // self.block_size]
+        blocks = self._open()
+        return FilterSummary(*blocks.summaries[self._position(index) // blocks.size].tolist())
 
     def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """The image (both dates), its mask and, if the sample has one, a prediction.
@@ -230,49 +297,25 @@ class SpecDMSynthetic(NonGeoDataset):
         return position
 
     def _read(self, positions: Sequence[int]) -> list[dict[str, Any]]:
-        size = self._load()
-        samples = self._blocks.samples(positions, size, self._generate)
+        samples = self._open().samples(positions)
         samples = samples if self.transforms is None else [self.transforms(sample) for sample in samples]
         return [sample | {'synthetic': torch.tensor(True)} for sample in samples]
 
-    def _generate(self, number: int) -> Block:
-        """Compute block ``number``; a function of the settings alone."""
-        size = self._load()
-        if self._pair_filter is None:
-            return compact(self._sample(number), self.spec)
-        numbers = range(number * self.candidates, (number + 1) * self.candidates)
-        batches = ((range(n * size, (n + 1) * size), self._sample(n)) for n in numbers)
-        with same_arithmetic(self._pair_filter.judge.mean.device):
-            block, self._summaries[number] = fill_block(batches, self._pair_filter, size)
-        return compact(block, self.spec)
-
-    def _sample(self, number: int) -> Block:
-        """Batch ``number`` as the generator makes it."""
-        size, pipeline = self._load(), self._pipeline
-        assert pipeline is not None
-        indices = range(number * size, (number + 1) * size)
-        asked: dict[str, Any] = {'guidance': self.guidance, 'agreement': self.agreement}
-        for condition in self.conditions:
-            asked |= condition.arguments(indices, pipeline, self.seed)
-        with same_arithmetic(pipeline.device):
-            return pipeline.sample(indices, seed=self.seed, steps=self.steps, solver=self.solver, **asked)
-
-    def _load(self) -> int:
-        """Load the networks if this process has not yet, and return the size of a block."""
-        if self._pid != os.getpid():
-            if self.device is not None and self.device.type == 'cuda':
-                raise SpecDMError(
-                    'CUDA cannot be used in a forked process: give the DataLoader num_workers=0 or '
-                    "multiprocessing_context='spawn', or the dataset device='cpu'"
-                )
-            if self._pipeline is not None and self._pipeline.device.type == 'cuda':
-                self._forget()
-            self._pid = os.getpid()
-        if self._pipeline is None:
-            device = resolve_device(self.device)
-            self._pair_filter = None if self.filter is None else load_filter(self.filter, device)
-            self._pipeline = SpecDMPipeline.from_pretrained(self.checkpoint, device)
-        return self.batch_size or _BATCH_SIZE.get(self._pipeline.device.type, _BATCH_SIZE['cpu'])
+    def _open(self) -> RecentBlocks:
+        """The blocks of the settings."""
+        if self._blocks is None:
+            settings = self.settings
+            device = self.device or torch.device(settings.device_type)
+            generate = BlockGenerator(settings, self.checkpoint, self.filter, self.conditions, device, self._pid)
+            blocks = RecentBlocks(settings.block_size, generate)
+            if self.cache:
+                names = {'checkpoint': folder_name(self.checkpoint), 'dataset': self.spec.name}
+                size = sample_bytes(self.spec, self.filter is not None)
+                blocks = BlockCache(self.cache, settings, names, size, generate, self.max_bytes)
+            if self.length and get_worker_info() is None:
+                blocks.reserve(self.length)
+            self._blocks = blocks
+        return self._blocks
 
     def _guarded(self, work: Callable[[], _T]) -> _T:
         """The result of ``work``, once again with half the batch size where the GPU has too little memory."""
@@ -285,7 +328,7 @@ class SpecDMSynthetic(NonGeoDataset):
         return self._guarded(work)
 
     def _halve(self, error: torch.cuda.OutOfMemoryError) -> None:
-        size = self._load()
+        size = self.block_size
         if self._halved or size == 1:
             advice = f'try batch_size={size // 2}' if size > 1 else "use device='cpu'"
             raise SpecDMError(
@@ -293,8 +336,7 @@ class SpecDMSynthetic(NonGeoDataset):
             ) from error
         self._halved = True
         self.batch_size = size // 2
-        self._blocks.clear()
-        self._summaries.clear()
+        self._settings = self._blocks = None
         warnings.warn(
             f'the GPU has too little free memory to generate {size} samples at once; from here on the samples are '
             f'those of batch_size={self.batch_size}',

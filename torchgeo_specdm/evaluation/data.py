@@ -172,7 +172,9 @@ def open_synthetic(path: Path, count: int, **settings: Any) -> SpecDMSynthetic |
         if given := [name for name, value in settings.items() if value is not None]:
             raise SpecDMError(f'{path} holds samples that are made already: {", ".join(given)} cannot be chosen')
         return ExportedPairs(path, count)
-    return SpecDMSynthetic(path, count, **{name: value for name, value in settings.items() if value is not None})
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    # Each sample is read once, and what is measured of it is kept
+    return SpecDMSynthetic(path, count, cache=None, **chosen)
 
 
 def spread(indices: Sequence[int], count: int) -> list[int]:

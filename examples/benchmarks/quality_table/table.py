@@ -76,7 +76,7 @@ class Table:
     ) -> Side:
         """What observers see of a generator's samples, kept in parts."""
         sampling = {'steps': self.steps, **sampling}
-        dataset = SpecDMSynthetic(checkpoint, count, device=self.device, given=given, **sampling)
+        dataset = SpecDMSynthetic(checkpoint, count, device=self.device, given=given, **sampling, cache=None)
         self.spec.require_match(dataset.spec, 'the real data', str(checkpoint))
         depends = {'weights': folder_hash(checkpoint), **sampling}
         if given is not None:

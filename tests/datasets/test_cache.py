@@ -1,0 +1,502 @@
+"""Blocks on disk: the same bits as without them, generated once, whatever is killed, torn, full or read-only."""
+
+import dataclasses
+import errno
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
+from tests.fake import FakePairs
+from torchgeo_specdm.cli import main
+from torchgeo_specdm.datasets import block_files
+from torchgeo_specdm.datasets import cache as cache_module
+from torchgeo_specdm.datasets.blocks import sample_bytes
+from torchgeo_specdm.datasets.cache import BlockCache
+from torchgeo_specdm.datasets.cache_home import in_use, kept
+from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.pipeline import SpecDMPipeline
+
+SPEC = dataclasses.replace(tiny_spec('segmentation'), dtype='float32')
+SETTINGS: dict[str, Any] = {'steps': 1, 'batch_size': 4, 'device': 'cpu'}
+
+
+@pytest.fixture(scope='module')
+def shared_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('cached') / 'checkpoint'
+    tiny_pipeline(SPEC, clocks=2, num_classes=SPEC.num_classes).save_pretrained(folder)
+    strict_filter(SPEC, folder / 'filter').save(folder / 'filter')
+    return folder
+
+
+@pytest.fixture
+def checkpoint(shared_checkpoint: Path, tmp_path: Path) -> Path:
+    """A generator of floats with a filter, for this test alone."""
+    return Path(shutil.copytree(shared_checkpoint, tmp_path / 'tiny'))
+
+
+@pytest.fixture
+def generated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[int]]:
+    """The first index of each batch that this process or its children have generated."""
+    log = tmp_path / 'generated'
+    log.touch()
+    sample = SpecDMPipeline.sample
+
+    def record(self: SpecDMPipeline, indices: Sequence[int], **arguments: Any) -> dict[str, Tensor]:
+        with log.open('a') as file:
+            file.write(f'{indices[0]}\n')
+        return sample(self, indices, **arguments)
+
+    monkeypatch.setattr(SpecDMPipeline, 'sample', record)
+    return lambda: [int(line) for line in log.read_text().split()]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    command = ['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip('no file system can be mounted here')
+    yield folder
+    subprocess.run(['umount', '--lazy', str(folder)], check=True)
+
+
+def same(a: Any, b: Any) -> bool:
+    return set(a) == set(b) and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    return len(a) == len(b) and all(map(same, a, b))
+
+
+def uncached(checkpoint: Path, length: int = 10, **settings: Any) -> list[dict[str, Any]]:
+    return list(SpecDMSynthetic(checkpoint, length, cache=None, **SETTINGS | settings))
+
+
+def files(home: Path) -> list[Path]:
+    return sorted(home.rglob('*.safetensors'))
+
+
+def child(work: Callable[[], Any]) -> Any:
+    """A forked process that does the work; torch is imported in it already."""
+    process = multiprocessing.get_context('fork').Process(target=work)
+    process.start()
+    return process
+
+
+def test_a_cache_never_changes_a_bit(
+    checkpoint: Path, own_cache: Path, generated: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = uncached(checkpoint)
+    made = len(generated())
+    for order in ([9, 0, 4, 4, 2], list(range(10)), list(reversed(range(10)))):
+        dataset = SpecDMSynthetic(checkpoint, 10, **SETTINGS)
+        assert all_same([dataset[index] for index in order], [reference[index] for index in order])
+        assert all_same(dataset.__getitems__(order), [reference[index] for index in order])
+    assert sorted(generated()[made:]) == [0, 4, 8], 'each block once for all three datasets'
+    assert [path.name for path in files(own_cache)] == [f'0000000{number}.safetensors' for number in range(3)]
+    assert not list(own_cache.rglob('*.partial'))
+    monkeypatch.setattr(cache_module, '_MAPS', 1)
+    assert all_same(list(SpecDMSynthetic(checkpoint, 10, **SETTINGS)), reference)
+
+
+def test_what_is_done_to_a_sample_does_not_reach_the_disk(checkpoint: Path) -> None:
+    def spoil(sample: dict[str, Tensor]) -> dict[str, Tensor]:
+        sample['image'].zero_()
+        sample['mask'].fill_(7)
+        return sample
+
+    reference = uncached(checkpoint, 4)
+    list(SpecDMSynthetic(checkpoint, 4, transforms=spoil, **SETTINGS))
+    assert all_same(list(SpecDMSynthetic(checkpoint, 4, **SETTINGS)), reference)
+
+
+def test_workers_generate_each_block_once(checkpoint: Path, generated: Callable[[], list[int]]) -> None:
+    reference = uncached(checkpoint, 24)
+    made = len(generated())
+    loader = DataLoader(SpecDMSynthetic(checkpoint, 24, **SETTINGS), 3, shuffle=True, num_workers=2)
+    assert len(torch.cat([batch['mask'] for batch in loader])) == 24
+    assert sorted(generated()[made:]) == list(range(0, 24, 4))
+    assert all_same(list(SpecDMSynthetic(checkpoint, 24, **SETTINGS)), reference)
+
+
+# One spawned worker shows what two would; each imports everything anew, which takes seconds
+@pytest.mark.parametrize(('workers', 'context'), [(2, 'fork'), (1, 'spawn')])
+def test_workers_of_a_materialized_dataset_load_nothing(checkpoint: Path, workers: int, context: str) -> None:
+    reference = uncached(checkpoint)
+    dataset = SpecDMSynthetic(checkpoint, 10, **SETTINGS)
+    assert dataset.materialize()
+    shutil.rmtree(checkpoint)
+    batches = list(DataLoader(dataset, 5, num_workers=workers, multiprocessing_context=context))
+    for key in ('image', 'mask'):
+        found = torch.cat([batch[key] for batch in batches])
+        assert torch.equal(found, torch.stack([sample[key] for sample in reference]))
+
+
+def test_workers_read_what_a_gpu_made_and_never_touch_it(
+    checkpoint: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = SpecDMSynthetic(checkpoint, 8, steps=1, batch_size=4)
+    # The main process found a GPU
+    dataset._settings = dataclasses.replace(dataset.settings, device='cuda A')
+    key = dataset.settings.key
+    source = SpecDMSynthetic(checkpoint, 8, **SETTINGS)
+    source.materialize()
+    (own_cache / key).mkdir()
+    for number, path in enumerate(files(own_cache)[:1]):
+        block = block_files.read_block(path, source.settings.key, number, True)
+        block_files.write_block(own_cache / key / path.name, block, key, number)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: pytest.fail('CUDA was touched'))
+    [batch] = DataLoader(dataset, 4, num_workers=1, sampler=range(4))
+    assert torch.equal(batch['image'], torch.stack([source[index]['image'] for index in range(4)]))
+    with pytest.raises(SpecDMError, match=r'materialize\(\)'):
+        list(DataLoader(dataset, 4, num_workers=1, sampler=range(4, 8)))
+
+
+def test_the_key_is_all_that_the_samples_depend_on(checkpoint: Path) -> None:
+    def key(**settings: Any) -> str:
+        return SpecDMSynthetic(checkpoint, **SETTINGS | settings).settings.key
+
+    real = FakePairs(SPEC, length=6)
+    base, filtered = key(), key(keep='aligned')
+    assert len(base) == 64
+    unchanged = [key(solver='sde-dpmsolver++'), key(candidates=5), key(guidance=3.0), key(max_bytes=10**9)]
+    unchanged += [SpecDMSynthetic(checkpoint, 7, transforms=dict, **SETTINGS).settings.key]
+    assert {*unchanged} == {base}
+    other = [
+        key(seed=1), key(steps=2), key(solver='ddim'), key(batch_size=2), filtered,
+        key(keep='aligned', candidates=5),
+        key(classes={'water': 0.4}), key(classes={'town': 0.4}), key(classes={'water': 0.4}, guidance=3.0),
+        key(classes='balanced'),
+        key(given=real), key(given=FakePairs(SPEC, length=5)), key(given=FakePairs(SPEC, 'val', length=6)),
+        key(given=real, given_streams=['image']),
+    ]  # fmt: skip
+    assert len({base, *other}) == len(other) + 1
+    assert key(classes={'water': 0.4}) == key(classes={'water': 0.4}, guidance=1.5), 'the default by its value'
+    shutil.rmtree(checkpoint / 'filter' / 'judge')
+    assert key() == base
+    assert key(keep='aligned') != filtered
+
+
+def test_a_changed_checkpoint_is_noticed(checkpoint: Path, own_cache: Path) -> None:
+    dataset, late = (SpecDMSynthetic(checkpoint, 4, **SETTINGS) for _ in range(2))
+    first = list(dataset)
+    assert late.settings == dataset.settings
+    shutil.rmtree(checkpoint)
+    tiny_pipeline(SPEC, seed=1).save_pretrained(checkpoint)
+    assert all_same(list(late), first), 'what is there is what was asked for'
+    shutil.rmtree(own_cache)
+    late = SpecDMSynthetic(checkpoint, 4, **SETTINGS)
+    late._settings = dataset.settings
+    with pytest.raises(SpecDMError, match='has changed since the dataset was opened'):
+        late[0]
+    other = SpecDMSynthetic(checkpoint, 4, **SETTINGS)
+    assert other.settings.key != dataset.settings.key
+    assert all_same(list(other), uncached(checkpoint, 4))
+    assert not same(other[0], first[0])
+
+
+@pytest.mark.parametrize('where', ['generating', 'writing'])
+def test_a_killed_writer_leaves_nothing_half_read(
+    where: str, checkpoint: Path, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, started = uncached(checkpoint), tmp_path / 'started'
+
+    def hang(*_: Any, **__: Any) -> Any:
+        started.touch()
+        time.sleep(600)
+
+    SpecDMSynthetic(checkpoint, **SETTINGS)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(*((SpecDMPipeline, 'sample') if where == 'generating' else (block_files.os, 'fsync')), hang)
+        writer = child(lambda: SpecDMSynthetic(checkpoint, **SETTINGS)[4])
+        while not started.exists():
+            time.sleep(0.01)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+    assert len(files(own_cache)) == 1
+    assert len(list(own_cache.rglob('*.partial'))) == (where == 'writing')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        assert all_same(list(SpecDMSynthetic(checkpoint, 10, **SETTINGS)), reference)
+    assert not list(own_cache.rglob('*.partial'))
+
+
+@pytest.mark.parametrize('materialize', [True, False])
+def test_two_processes_generate_each_block_once(
+    materialize: bool, checkpoint: Path, generated: Callable[[], list[int]]
+) -> None:
+    def read(order: Sequence[int]) -> None:
+        dataset = SpecDMSynthetic(checkpoint, 40, **SETTINGS)
+        if materialize:
+            assert dataset.materialize()
+        assert len(dataset.__getitems__(order)) == 40
+
+    processes = [child(lambda order=order: read(order)) for order in (range(40), range(39, -1, -1), range(40))]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert sorted(generated()) == list(range(0, 40, 4))
+
+
+def truncate(path: Path, other: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path, other: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+
+
+def swap(path: Path, other: Path) -> None:
+    shutil.copy(other, path)
+
+
+def empty(path: Path, other: Path) -> None:
+    path.write_bytes(b'')
+
+
+@pytest.mark.parametrize(
+    ('damage', 'words'), [(truncate, 'torn'), (empty, 'torn'), (flip, 'checksum'), (swap, 'another dataset')]
+)
+def test_a_damaged_block_is_generated_again(
+    damage: Callable[[Path, Path], None], words: str, checkpoint: Path, generated: Callable[[], list[int]]
+) -> None:
+    reference = uncached(checkpoint)
+    SpecDMSynthetic(checkpoint, 10, **SETTINGS).materialize()
+    before = len(generated())
+    dataset = SpecDMSynthetic(checkpoint, 10, **SETTINGS)
+    blocks = dataset._open()
+    assert isinstance(blocks, BlockCache)
+    damage(blocks.folder / '00000001.safetensors', blocks.folder / '00000000.safetensors')
+    with pytest.warns(UserWarning, match=f'00000001.safetensors .*{words}'):
+        assert dataset.materialize()
+    assert all_same(list(dataset), reference)
+    assert generated()[before:] == [4]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        assert all_same(list(SpecDMSynthetic(checkpoint, 10, **SETTINGS)), reference)
+
+
+def test_an_interrupted_materialize_continues(
+    checkpoint: Path,
+    generated: Callable[[], list[int]],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sample, budget = SpecDMPipeline.sample, [2]
+
+    def interrupted(*args: Any, **arguments: Any) -> Any:
+        if not budget[0]:
+            raise KeyboardInterrupt
+        budget[0] -= 1
+        return sample(*args, **arguments)
+
+    dataset = SpecDMSynthetic(checkpoint, **SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SpecDMPipeline, 'sample', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            dataset.materialize(18)
+    assert SpecDMSynthetic(checkpoint, **SETTINGS).materialize(18)
+    assert generated() == [0, 4, 8, 12, 16]
+    stated = [record.message.partition(':')[0] for record in caplog.records]
+    assert stated == [f'{count} of 20 synthetic samples will be generated' for count in (20, 12)]
+    shown = capsys.readouterr().err
+    assert '20/20' in shown
+    assert 'pair/s' in shown
+    assert SpecDMSynthetic(checkpoint, **SETTINGS).materialize(18)
+    assert not capsys.readouterr().err
+    with pytest.raises(TypeError, match='length='):
+        dataset.materialize()
+    with pytest.raises(SpecDMError, match='cache=None'):
+        SpecDMSynthetic(checkpoint, 4, cache=None, **SETTINGS).materialize()
+
+
+def test_what_does_not_fit_on_the_disk_is_refused(
+    checkpoint: Path, generated: Callable[[], list[int]], small_disk: Path
+) -> None:
+    size = sample_bytes(SPEC, filtered=False)
+    dataset = SpecDMSynthetic(checkpoint, 40, cache=small_disk, **SETTINGS)
+    for use in (dataset.materialize, lambda: dataset[0]):
+        with pytest.raises(
+            SpecDMError, match=rf'40 synthetic samples need {40 * size / 1e6:.3f} MB.*specdm cache clear'
+        ):
+            use()
+    assert not generated()
+
+
+def test_a_full_disk_is_one_clear_error_and_keeps_what_was_done(checkpoint: Path, small_disk: Path) -> None:
+    dataset = SpecDMSynthetic(checkpoint, cache=small_disk, **SETTINGS)
+    with pytest.raises(SpecDMError, match=r'disk of .* is full: block \d+ .*specdm cache clear.*cache='):
+        [dataset[index] for index in range(40)]
+    assert 0 < len(files(small_disk)) < 10
+    assert not list(small_disk.rglob('*.partial'))
+    done = 4 * len(files(small_disk))
+    again = SpecDMSynthetic(checkpoint, done, cache=small_disk, **SETTINGS)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        assert all_same(list(again), uncached(checkpoint, done))
+
+
+@pytest.mark.parametrize('code', [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_without_space_at_any_write(code: int, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    dataset = SpecDMSynthetic(checkpoint, **SETTINGS)
+    dataset[0]
+    monkeypatch.setattr(block_files.os, 'fsync', fail)
+    with pytest.raises(SpecDMError, match='is full: block 1'):
+        dataset[4]
+    monkeypatch.setattr(cache_module, 'enter', fail)
+    with pytest.raises(SpecDMError, match='is full: the cache'):
+        SpecDMSynthetic(checkpoint, **SETTINGS)[0]
+
+
+def test_a_read_only_cache_falls_back_to_memory(
+    checkpoint: Path, small_disk: Path, generated: Callable[[], list[int]]
+) -> None:
+    SpecDMSynthetic(checkpoint, cache=small_disk, **SETTINGS)[0]
+    subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
+    reference = uncached(checkpoint)
+    before = len(generated())
+    dataset = SpecDMSynthetic(checkpoint, 10, cache=small_disk, **SETTINGS)
+    with pytest.warns(UserWarning, match=r'cannot be written to .*kept in memory'):
+        assert all_same(list(dataset), reference)
+    assert all_same(list(dataset), reference)
+    assert generated()[before:] == [4, 8], 'what is there is read'
+    assert not dataset.materialize()
+    assert dataset.materialize(4)
+    with pytest.warns(UserWarning, match='cannot be written to'):
+        SpecDMSynthetic(checkpoint, seed=1, cache=small_disk, **SETTINGS)[0]
+
+
+def test_a_cache_that_may_not_be_written(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(cache_module, 'enter', refuse)
+    dataset = SpecDMSynthetic(checkpoint, 10, **SETTINGS)
+    with pytest.warns(UserWarning, match=r'Permission denied.*kept in memory'):
+        assert all_same(list(dataset), uncached(checkpoint))
+
+
+def test_a_cache_that_is_a_file(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    with pytest.raises(SpecDMError, match='is no folder'):
+        SpecDMSynthetic(checkpoint, 4, cache=tmp_path / 'file', **SETTINGS)[0]
+
+
+def test_eviction_takes_the_least_recently_used_and_none_in_use(checkpoint: Path, own_cache: Path) -> None:
+    def blocks_of(seed: int) -> int:
+        return len(files(own_cache / keys[seed]))
+
+    datasets = [SpecDMSynthetic(checkpoint, 16, seed=seed, **SETTINGS) for seed in range(4)]
+    keys = [dataset.settings.key for dataset in datasets]
+    for seed, dataset in enumerate(datasets):
+        dataset.materialize()
+        os.utime(own_cache / keys[seed] / 'settings.json', (seed, seed))
+    # The oldest stays in use
+    user = datasets[0]
+    del datasets, dataset
+    # A copy in a forked process comes and goes
+    process = child(user._forget)
+    process.join()
+    assert [one.folder.name for one in kept(own_cache)] == keys
+    assert [in_use(own_cache / key) for key in keys] == [True, False, False, False]
+    size = files(own_cache)[0].stat().st_size
+    new = SpecDMSynthetic(checkpoint, 8, seed=9, max_bytes=14 * size, **SETTINGS)
+    new.materialize()
+    assert [blocks_of(seed) for seed in range(4)] == [4, 0, 4, 4]
+    assert len(files(own_cache)) == 14
+    large = SpecDMSynthetic(checkpoint, 40, seed=10, max_bytes=14 * size, **SETTINGS)
+    with pytest.raises(SpecDMError, match='raise max_bytes'):
+        large.materialize()
+    assert len(files(own_cache)) == 14, 'nothing is deleted in vain'
+    open_ended = SpecDMSynthetic(checkpoint, seed=11, max_bytes=14 * size, **SETTINGS)
+    open_ended[0]
+    assert [blocks_of(seed) for seed in range(4)] == [4, 0, 3, 4], 'one block, the last of the oldest'
+    assert all_same(list(user), uncached(checkpoint, 16, seed=0))
+
+
+def test_verdicts_survive(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdicts(dataset: SpecDMSynthetic) -> list[Any]:
+        found = [dataset.verdict(index) for index in range(10)]
+        return [(*dataclasses.astuple(one)[:-1], one.rejected.tolist()) for one in found]
+
+    plain = SpecDMSynthetic(checkpoint, 10, keep='aligned', cache=None, **SETTINGS)
+    reference, samples, summary = verdicts(plain), list(plain), plain.filter_summary()
+    SpecDMSynthetic(checkpoint, 10, keep='aligned', **SETTINGS).materialize()
+    monkeypatch.setattr(SpecDMPipeline, 'from_pretrained', lambda *_: pytest.fail('the networks were loaded'))
+    dataset = SpecDMSynthetic(checkpoint, 10, keep='aligned', **SETTINGS)
+    assert all_same(list(dataset), samples)
+    assert dataset.filter_summary() == summary
+    assert summary.served == 12
+    assert verdicts(dataset) == reference
+    again = SpecDMSynthetic(checkpoint, 10, keep='aligned', **SETTINGS)
+    again.materialize()
+    assert again.filter_summary() == summary
+    assert again.filter_summary(4) == plain.filter_summary(4)
+
+
+@pytest.mark.parametrize('filtered', [False, True])
+def test_the_size_that_is_stated(
+    filtered: bool, tiny_change_checkpoint: Path, checkpoint: Path, own_cache: Path
+) -> None:
+    source = checkpoint if filtered else tiny_change_checkpoint
+    dataset = SpecDMSynthetic(source, 8, keep='aligned' if filtered else None, **SETTINGS | {'batch_size': 8})
+    dataset[0]
+    [path] = files(own_cache)
+    header = int.from_bytes(path.read_bytes()[:8], 'little') + 8
+    counts = 80 if filtered else 0
+    assert path.stat().st_size == 8 * sample_bytes(dataset.spec, filtered) + counts + header
+
+
+def test_the_command(checkpoint: Path, own_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['cache', 'list', '--cache', str(own_cache / 'none')]) == 0
+    assert '0.000 MB of 0 datasets' in capsys.readouterr().out
+    assert main(['cache', 'clear']) == 0
+    keys = []
+    for seed in range(3):
+        dataset = SpecDMSynthetic(checkpoint, 8, seed=seed, **SETTINGS)
+        dataset.materialize()
+        keys.append(dataset.settings.key)
+    (own_cache / 'mine').mkdir()
+    (own_cache / 'mine' / 'settings.json').write_text('{"checkpoint": "a", "dataset": "b"}')
+    capsys.readouterr()
+    assert main(['cache', 'list']) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith(f'{own_cache}: ')
+    assert head.endswith('of 3 datasets')
+    assert [row[:12] for row in rows] == [key[:12] for key in reversed(keys)]
+    assert all('tiny (tiny segmentation)' in row and '2 blocks' in row for row in rows)
+    assert main(['cache', 'clear', '--key', 'xyz']) == 2
+    assert 'specdm cache list' in capsys.readouterr().err
+    assert main(['cache', 'clear', '--key', keys[0][:8]]) == 0
+    assert 'of 1 dataset from' in capsys.readouterr().out
+    assert main(['cache', 'clear']) == 0
+    out = capsys.readouterr().out
+    assert 'of 1 dataset from' in out
+    assert f'not deleted, as it is in use: {keys[2][:12]}' in out
+    assert sorted(path.name for path in own_cache.iterdir() if path.is_dir()) == sorted([keys[2], 'mine'])
+    assert same(dataset[0], uncached(checkpoint, 1, seed=2)[0])

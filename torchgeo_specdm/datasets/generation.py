@@ -1,0 +1,89 @@
+"""What makes a block: the networks of a checkpoint, the settings and a number."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torchgeo_specdm.datasets.blocks import Block, compact
+from torchgeo_specdm.datasets.conditions import Condition
+from torchgeo_specdm.datasets.device import check_device, same_arithmetic
+from torchgeo_specdm.datasets.filtered import fill_block, load_filter
+from torchgeo_specdm.datasets.settings import Settings
+from torchgeo_specdm.pipeline import SpecDMPipeline
+
+if TYPE_CHECKING:
+    from torchgeo_specdm.alignment.filter import PairFilter
+
+
+class BlockGenerator:
+    """Generates blocks; the networks are loaded for the first.
+
+    Args:
+        settings: What the samples depend on.
+        checkpoint: Folder of the generator.
+        pair_filter: Folder of the filter, where the settings name one.
+        conditions: Of which the settings hold the identities.
+        device: Where to generate.
+        owner: Process that may use CUDA; one that was forked from it may not.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        checkpoint: Path,
+        pair_filter: Path | None,
+        conditions: Sequence[Condition],
+        device: torch.device,
+        owner: int,
+    ) -> None:
+        self.settings = settings
+        self.checkpoint = checkpoint
+        self.filter = pair_filter
+        self.conditions = conditions
+        self.device = device
+        self._owner = owner
+        self._networks: tuple[SpecDMPipeline, PairFilter | None] | None = None
+
+    def __call__(self, number: int) -> Block:
+        """Block ``number``, a function of the settings alone, in compact types.
+
+        Returns:
+            ``image``, ``mask``; with a filter the fields of
+            :class:`~torchgeo_specdm.datasets.filtered.Verdict` and ``summary``, the counts of the filter.
+
+        Raises:
+            SpecDMError: The device cannot be used, or the weights are no longer those of the settings.
+        """
+        pipeline, pair_filter = self._load()
+        if pair_filter is None:
+            return compact(self._sample(number, pipeline), pipeline.spec)
+        size, candidates = self.settings.block_size, self.settings.candidates or 1
+        numbers = range(number * candidates, (number + 1) * candidates)
+        batches = ((range(n * size, (n + 1) * size), self._sample(n, pipeline)) for n in numbers)
+        with same_arithmetic(pair_filter.judge.mean.device):
+            block, summary = fill_block(batches, pair_filter, size)
+        return compact(block, pipeline.spec) | {'summary': torch.tensor(astuple(summary))}
+
+    def _sample(self, number: int, pipeline: SpecDMPipeline) -> Block:
+        """Batch ``number`` as the generator makes it."""
+        settings = self.settings
+        indices = range(number * settings.block_size, (number + 1) * settings.block_size)
+        asked: dict[str, Any] = {'guidance': settings.guidance}
+        for condition in self.conditions:
+            asked |= condition.arguments(indices, pipeline, settings.seed)
+        with same_arithmetic(pipeline.device):
+            return pipeline.sample(indices, seed=settings.seed, steps=settings.steps, solver=settings.solver, **asked)
+
+    def _load(self) -> 'tuple[SpecDMPipeline, PairFilter | None]':
+        check_device(self.device, forked=os.getpid() != self._owner)
+        if self._networks is None:
+            pair_filter = None if self.filter is None else load_filter(self.filter, self.device)
+            pipeline = SpecDMPipeline.from_pretrained(self.checkpoint, self.device)
+            # After loading: a checkpoint that is replaced meanwhile must not pass for the old one
+            self.settings.require(self.checkpoint, self.filter, self.device)
+            self._networks = pipeline, pair_filter
+        return self._networks
