@@ -32,6 +32,7 @@ TRAINING = (
     'datamodules.packed',
     'resume',
     'alignment.copies',
+    *(f'downstream.{name}' for name in ('registry', 'pfsegnet', 'siamcrnn', 'changeformer', 'scenes', 'scores')),
     *(
         f'evaluation.{name}'
         for name in ('copying', 'fidelity', 'quality', 'reconstruction', 'rule', 'semantics', 'spectra')

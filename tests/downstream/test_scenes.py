@@ -12,6 +12,7 @@ from torchgeo_specdm.comparison import f1, mean_iou, sum_samples
 from torchgeo_specdm.datamodules.oscd import MEAN, STD
 from torchgeo_specdm.datasets import OSCD
 from torchgeo_specdm.downstream import count_scenes, predict_scene
+from torchgeo_specdm.errors import SpecDMError
 
 ZERO, ONE = torch.zeros(3), torch.ones(3)
 
@@ -99,6 +100,11 @@ def test_the_mode_of_the_model_is_restored() -> None:
     counts = count_scenes(model, [sample], ZERO, ONE, tile=16)
     assert model.training
     assert counts.hit[0].tolist() == [0, 256]
+
+
+def test_no_scene_is_refused() -> None:
+    with pytest.raises(SpecDMError, match='there is no scene'):
+        count_scenes(Brighter(), [], ZERO, ONE)
 
 
 def test_cities_of_oscd(tmp_path: Path) -> None:

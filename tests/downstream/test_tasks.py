@@ -1,6 +1,7 @@
 """TorchGeo's tasks train models by name, log the paper's scores, and load again."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torchgeo_specdm import compat
 from torchgeo_specdm.downstream import ClassScores, DownstreamChangeTask, DownstreamSegmentationTask
 from torchgeo_specdm.errors import SpecDMError
 
+DOCS = Path(__file__).parents[2] / 'docs' / 'downstream.md'
 QUIET: dict[str, Any] = {
     'accelerator': 'cpu',
     'logger': False,
@@ -85,7 +87,7 @@ def test_the_loss_of_the_model_is_added() -> None:
     for each in (task, heavy):
         each.log = lambda *_, **__: None
         torch.manual_seed(0)
-        losses.append(float(each.train().training_step(batch, 0)))
+        losses.append(each.train().training_step(batch, 0).item())
     assert losses[1] > losses[0] + 1
 
 
@@ -145,23 +147,12 @@ def test_all_unchanged_scores_what_it_is_worth() -> None:
     assert float(found['F1_1']) == 0
 
 
-def test_named_in_the_yaml_of_torchgeo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = {
-        'trainer': QUIET | {'fast_dev_run': True, 'default_root_dir': str(tmp_path)},
-        'model': {
-            'class_path': 'torchgeo_specdm.downstream.DownstreamChangeTask',
-            'init_args': {
-                'model': 'fcsiamdiff',
-                'backbone': 'resnet18',
-                'in_channels': 3,
-                'task': 'multiclass',
-                'num_classes': 2,
-                'loss': 'ce',
-                'class_weights': [0.2, 1.8],
-            },
-        },
-        'data': {'class_path': 'tests.fake.FakeDataModule', 'init_args': {'task': 'change', 'patch_size': 32}},
-    }
+def test_the_yaml_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r'```yaml\n(.*?)```', DOCS.read_text(encoding='utf-8'), re.DOTALL)
+    config = yaml.safe_load(block)
+    config['trainer'] = QUIET | {'fast_dev_run': True, 'default_root_dir': str(tmp_path)}
+    config['model']['init_args']['in_channels'] = 3
+    config['data'] = {'class_path': 'tests.fake.FakeDataModule', 'init_args': {'task': 'change', 'patch_size': 32}}
     path = tmp_path / 'config.yaml'
     path.write_text(yaml.safe_dump(config))
     monkeypatch.setattr('sys.argv', ['torchgeo'])

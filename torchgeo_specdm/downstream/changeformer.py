@@ -46,9 +46,10 @@ class AbsoluteDifferenceDecoder(nn.Module):
 
 
 class Difference(nn.Sequential):
-    """The difference module (eq. 4): learns from concatenated features how far apart they are.
+    """The paper's *difference module*: learns from concatenated features how far apart they are.
 
-    The paper writes one convolution; two match the published number of parameters.
+    The paper writes one convolution and a batch normalisation; with two convolutions the published number of parameters
+    is met.
     """
 
     def __init__(self, width: int) -> None:
@@ -75,7 +76,7 @@ class Residual(nn.Module):
 
 
 class LearntDifferenceDecoder(nn.Module):
-    """The decoder of V6 (section 2.2): learnt differences, coarse ones added to finer ones, upsampled by convolutions.
+    """The decoder of V6: learnt differences, coarse ones added to finer ones, fused and upsampled by convolutions.
 
     The released V6 has a head at every scale for a loss of its own, which the paper does not use; they are left out
     (0.05 % of the parameters).

@@ -1,4 +1,9 @@
-"""Models of segmentation-models-pytorch and TorchGeo, by the names that TorchGeo's tasks give them."""
+"""Models of segmentation-models-pytorch and TorchGeo, by the names that TorchGeo's tasks give them.
+
+TorchGeo is imported by those that are its own, the others do without.
+"""
+
+from typing import Any
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
@@ -7,8 +12,6 @@ from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.downstream.resnet import require_weights
 from torchgeo_specdm.spec import Task, fold_dates
 
-_STACKED = {'unet': smp.Unet, 'deeplabv3+': smp.DeepLabV3Plus, 'upernet': smp.UPerNet}
-
 
 class StackedModel(DenseModel):
     """A segmentation network; the dates of change detection are stacked as bands, as TorchGeo does it.
@@ -16,18 +19,21 @@ class StackedModel(DenseModel):
     Args:
         num_bands: Bands of one date.
         num_classes: K.
-        name: ``unet``, ``deeplabv3+`` or ``upernet``.
         task: Decides how many dates there are.
         backbone: Any encoder of segmentation-models-pytorch.
         weights: ``imagenet`` or None.
+
+    Raises:
+        SpecDMError: There are no such weights.
     """
+
+    architecture: type[Any]
 
     def __init__(
         self,
         num_bands: int,
         num_classes: int,
         *,
-        name: str,
         task: Task = 'segmentation',
         backbone: str = 'resnet50',
         weights: str | None = None,
@@ -35,7 +41,7 @@ class StackedModel(DenseModel):
         super().__init__(num_bands, num_classes)
         require_weights(weights)
         self.num_dates = 2 if task == 'change' else 1
-        network = _STACKED[name](
+        network = self.architecture(
             backbone, encoder_weights=weights, in_channels=self.num_dates * num_bands, classes=num_classes
         )
         self.encoder, self.decoder, self.head = network.encoder, network.decoder, network.segmentation_head
@@ -43,6 +49,24 @@ class StackedModel(DenseModel):
     def logits(self, image: Tensor) -> Tensor:
         """``(B, C, H, W)`` or ``(B, 2, C, H, W)`` to ``(B, K, H, W)``."""
         return self.head(self.decoder(self.encoder(fold_dates(image))))  # type: ignore[no-any-return]
+
+
+class UNet(StackedModel):
+    """U-Net (Ronneberger et al., MICCAI 2015)."""
+
+    architecture = smp.Unet
+
+
+class DeepLabV3Plus(StackedModel):
+    """DeepLabV3+ (Chen et al., ECCV 2018)."""
+
+    architecture = smp.DeepLabV3Plus
+
+
+class UPerNet(StackedModel):
+    """UPerNet (Xiao et al., ECCV 2018)."""
+
+    architecture = smp.UPerNet
 
 
 class TorchGeoChangeModel(DenseModel):
@@ -75,42 +99,6 @@ class TorchGeoChangeModel(DenseModel):
     def logits(self, image: Tensor) -> Tensor:
         """``(B, 2, C, H, W)`` to ``(B, K, H, W)``."""
         return self.network(image)  # type: ignore[no-any-return]
-
-
-def unet(
-    num_bands: int,
-    num_classes: int,
-    *,
-    task: Task = 'segmentation',
-    backbone: str = 'resnet50',
-    weights: str | None = None,
-) -> DenseModel:
-    """U-Net (Ronneberger et al., MICCAI 2015)."""
-    return StackedModel(num_bands, num_classes, name='unet', task=task, backbone=backbone, weights=weights)
-
-
-def deeplab(
-    num_bands: int,
-    num_classes: int,
-    *,
-    task: Task = 'segmentation',
-    backbone: str = 'resnet50',
-    weights: str | None = None,
-) -> DenseModel:
-    """DeepLabV3+ (Chen et al., ECCV 2018)."""
-    return StackedModel(num_bands, num_classes, name='deeplabv3+', task=task, backbone=backbone, weights=weights)
-
-
-def upernet(
-    num_bands: int,
-    num_classes: int,
-    *,
-    task: Task = 'segmentation',
-    backbone: str = 'resnet50',
-    weights: str | None = None,
-) -> DenseModel:
-    """UPerNet (Xiao et al., ECCV 2018)."""
-    return StackedModel(num_bands, num_classes, name='upernet', task=task, backbone=backbone, weights=weights)
 
 
 def fcsiamdiff(

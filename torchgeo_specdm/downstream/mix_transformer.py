@@ -1,8 +1,8 @@
 """A hierarchical transformer of four scales: the encoder of ChangeFormer.
 
-Bandara & Patel, "A Transformer-Based Siamese Network for Change Detection", IGARSS 2022, section 2.1, after SegFormer
-(Xie et al., NeurIPS 2021, section 3.1). Unlike SegFormer's, every patch embedding has a kernel of 7 x 7, which the
-published numbers of parameters imply.
+Bandara & Patel, "A Transformer-Based Siamese Network for Change Detection", IGARSS 2022, *hierarchical transformer
+encoder*, after SegFormer's (Xie et al., NeurIPS 2021, section 3.1). Unlike there, every patch embedding has a kernel of
+7 x 7, which the published numbers of parameters imply.
 """
 
 import math
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 # Height and width of the tokens, which lie in rows
 _Size = tuple[int, int]
@@ -24,11 +23,11 @@ def as_tokens(x: Tensor) -> Tensor:
 
 def as_map(x: Tensor, size: _Size) -> Tensor:
     """Inverse of :func:`as_tokens`."""
-    return x.transpose(1, 2).unflatten(2, size)
+    return x.transpose(1, 2).reshape(len(x), -1, *size)
 
 
 class EfficientAttention(nn.Module):
-    """Self-attention whose keys and values are tokens of r x r pixels (eq. 1 and 2 of ChangeFormer).
+    """Self-attention whose keys and values are means, learnt, of r x r tokens each (sequence reduction).
 
     Args:
         width: C.
@@ -59,7 +58,7 @@ class EfficientAttention(nn.Module):
 
 
 class MixFeedForward(nn.Module):
-    """Two linear layers with a depthwise convolution between them, which tells where a token is (eq. 3)."""
+    """Two linear layers with a depthwise convolution between them, which tells where a token is (Mix-FFN)."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -75,7 +74,15 @@ class MixFeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward network, each with a residual connection."""
+    """Attention and feed-forward network, each with a residual connection.
+
+    Args:
+        width: C.
+        heads: Of the attention.
+        reduction: Of the attention.
+        dropout: Of both.
+        drop_path: Probability that an image skips them in training (stochastic depth, Huang et al., ECCV 2016).
+    """
 
     def __init__(self, width: int, heads: int, reduction: int, dropout: float, drop_path: float) -> None:
         super().__init__()
@@ -83,16 +90,19 @@ class Block(nn.Module):
         self.attention = EfficientAttention(width, heads, reduction, dropout)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.feed_forward = MixFeedForward(width, 4 * width, dropout)
-        self.drop_path = StochasticDepth(drop_path, 'row')
+        self.drop_path = drop_path
 
     def forward(self, x: Tensor, size: _Size) -> Tensor:
         """``(B, h w, C)`` to the same shape."""
-        x = x + self.drop_path(self.attention(self.norm1(x), size))
-        return x + self.drop_path(self.feed_forward(self.norm2(x), size))  # type: ignore[no-any-return]
+        x = x + self._perhaps(self.attention(self.norm1(x), size))
+        return x + self._perhaps(self.feed_forward(self.norm2(x), size))
+
+    def _perhaps(self, x: Tensor) -> Tensor:
+        return x * F.dropout(x.new_ones(len(x), 1, 1), self.drop_path, self.training)
 
 
 class Stage(nn.Module):
-    """A patch embedding, which overlaps its neighbours, and blocks."""
+    """A patch embedding, whose patches overlap, and blocks; one entry of ``drops`` for each."""
 
     def __init__(
         self, channels: int, width: int, stride: int, heads: int, reduction: int, dropout: float, drops: Sequence[float]

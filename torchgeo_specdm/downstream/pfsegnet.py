@@ -1,7 +1,7 @@
 """PFSegNet: a feature pyramid in which semantics flow downwards through points.
 
 Li et al., "PointFlow: Flowing Semantics Through Points for Aerial Image Segmentation", CVPR 2021,
-https://arxiv.org/abs/2103.06564, figure 3.
+https://arxiv.org/abs/2103.06564. The backbone is a plain ResNet, without its authors' dilation and deep stem.
 """
 
 from collections.abc import Sequence

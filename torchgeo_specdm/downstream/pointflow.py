@@ -1,6 +1,6 @@
 """The PointFlow module: semantics flow from a coarse feature map to a fine one at selected points alone.
 
-Li et al., "PointFlow: Flowing Semantics Through Points for Aerial Image Segmentation", CVPR 2021, sections 3.2 and 3.3.
+Li et al., "PointFlow: Flowing Semantics Through Points for Aerial Image Segmentation", CVPR 2021, https://arxiv.org/abs/2103.06564.
 """
 
 import torch
@@ -14,7 +14,7 @@ def flow(coarse: Tensor, fine: Tensor, points: Tensor, onto: Tensor) -> Tensor:
     """Add to a fine map at some points what they find at the points of the coarse map.
 
     The affinity of the point p of the fine map with the point q of the coarse one is the softmax over q of their
-    features' product; what p gets is the mean of the coarse features, weighted by it (eq. 3).
+    features' product; what p gets is the mean of the coarse features, weighted by it.
 
     Args:
         coarse: ``(B, C, h, w)``.
@@ -105,7 +105,7 @@ def boundaries(mask: Tensor) -> Tensor:
 
 
 def balanced_boundary_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy in which pixels on boundaries weigh as much as all others together (section 3.4).
+    """Binary cross-entropy in which pixels on boundaries weigh as much as all others together.
 
     Args:
         logits: ``(B, 1, H, W)``.

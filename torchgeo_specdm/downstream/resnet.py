@@ -1,5 +1,7 @@
 """ResNet backbones of any number of bands, from timm."""
 
+from typing import Any
+
 import timm
 from torch import nn
 
@@ -25,7 +27,7 @@ def make_resnet(backbone: str, num_bands: int, weights: str | None) -> tuple[nn.
     if backbone not in BACKBONES:
         raise SpecDMError(f'backbone is {backbone!r}; it must be one of {", ".join(BACKBONES)}')
     require_weights(weights)
-    network = timm.create_model(
+    network: Any = timm.create_model(
         backbone, features_only=True, out_indices=(1, 2, 3, 4), in_chans=num_bands, pretrained=weights is not None
     )
     return network, network.feature_info.channels()

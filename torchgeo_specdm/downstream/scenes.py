@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchgeo_specdm.comparison import Counts, count_pixels
 from torchgeo_specdm.datasets.patches import patch_origins
 from torchgeo_specdm.downstream.scores import classes_of
+from torchgeo_specdm.errors import SpecDMError
 
 
 def blending_weights(size: int) -> Tensor:
@@ -92,7 +93,7 @@ def count_scenes(
         Counts ``(G, K)`` of G scenes, in their order.
 
     Raises:
-        SpecDMError: Tile or overlap is out of range, or the bands are not the model's.
+        SpecDMError: There is no scene, tile or overlap is out of range, or the bands are not the model's.
     """
     mean, std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
     training = model.training
@@ -104,4 +105,6 @@ def count_scenes(
             found.append(count_pixels(classes_of(logits.unsqueeze(0)), scene['mask'].unsqueeze(0), num_classes))
     finally:
         model.train(training)
+    if not found:
+        raise SpecDMError('there is no scene to count: give at least one sample')
     return Counts(*(torch.cat(parts) for parts in zip(*found, strict=True)))

@@ -1,7 +1,7 @@
 """SegFormer for images of N bands: a mapping layer to three channels before a backbone for RGB images.
 
 Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers", NeurIPS 2021; the
-mapping layer is SpecDM's (section 4.1).
+mapping layer is SpecDM's (section 3.4).
 """
 
 import segmentation_models_pytorch as smp
@@ -11,7 +11,7 @@ from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.downstream.resnet import require_weights
 from torchgeo_specdm.errors import SpecDMError
 
-# Width of the decoder for each backbone (table 6 of the paper)
+# Width of the decoder for each backbone, as its authors configure it
 DECODER_WIDTHS = {'mit_b0': 256, 'mit_b1': 256, 'mit_b2': 768, 'mit_b3': 768, 'mit_b4': 768, 'mit_b5': 768}
 
 

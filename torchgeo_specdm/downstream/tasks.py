@@ -54,9 +54,9 @@ class _Downstream(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int, *args: Any) -> Tensor:
         """TorchGeo's loss, and what the model adds to it."""
-        loss: Tensor = super().training_step(batch, batch_idx, *args)  # type: ignore[misc]
+        loss: Any = super().training_step(batch, batch_idx, *args)
         extra = self.model.extra_loss(batch['mask'])
-        return loss if extra is None else loss + extra
+        return loss if extra is None else loss + extra  # type: ignore[no-any-return]
 
     def log_dict(self, dictionary: Any, *args: Any, **kwargs: Any) -> None:
         """Log values; metrics wait for the end of the epoch.
