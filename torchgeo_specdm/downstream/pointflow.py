@@ -98,7 +98,7 @@ def _cells(cells: int, height: int, width: int) -> tuple[int, int]:
 
 
 def boundaries(mask: Tensor) -> Tensor:
-    """Pixels that have another class among their eight neighbours: ``(B, H, W)`` int64 to bool."""
+    """Pixels that have another class, or no label, among their eight neighbours: ``(B, H, W)`` int64 to bool."""
     values = mask.float().unsqueeze(1)
     highest, lowest = (sign * F.max_pool2d(sign * values, 3, 1, padding=1) for sign in (1, -1))
     return (highest != lowest).squeeze(1)
