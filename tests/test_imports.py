@@ -8,7 +8,7 @@ import pytest
 
 import torchgeo_specdm
 
-LAZY = ('datamodules', 'datasets', 'tasks')
+LAZY = ('datamodules', 'datasets', 'downstream', 'tasks')
 HEAVY = "{'torch', 'torchgeo', 'lightning', 'numpy', 'rasterio', 'diffusers'} & set(sys.modules)"
 
 

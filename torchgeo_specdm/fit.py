@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from torchgeo_specdm import __version__, compat, datamodules, tasks
+from torchgeo_specdm import __version__, compat, datamodules, downstream, tasks
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.lazy import load_all
 from torchgeo_specdm.resume import ResumeCheckpoint
@@ -185,7 +185,7 @@ def run_stages(
         SpecDMError: A configuration is wrong, or the trainer cannot run it.
     """
     compat.register_torchgeo()
-    for package in (datamodules, tasks):
+    for package in (datamodules, downstream, tasks):
         load_all(package)
     stages = plan(configs, overrides)
     if stage is not None:
