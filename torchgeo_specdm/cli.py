@@ -95,6 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     sample.add_argument('--guidance', type=float, help='how strongly to pull towards the classes (default: 1.5)')
     sample.add_argument(
+        '--agreement',
+        type=float,
+        default=1.0,
+        help='how strongly to pull images and masks towards those that go together, at three times the cost '
+        '(1.5, say; default: 1, not at all)',
+    )
+    sample.add_argument(
         '--given',
         nargs='+',
         metavar='STREAM',
@@ -211,6 +218,7 @@ def _sample(args: argparse.Namespace) -> None:
             keep=args.keep,
             classes=_classes(args.classes),
             guidance=args.guidance,
+            agreement=args.agreement,
             **given,
         )
     except KeyboardInterrupt as interrupt:

@@ -42,6 +42,7 @@ def export(
     guidance: float | None = None,
     given: Any = None,
     given_streams: Sequence[str] = ('mask',),
+    agreement: float = 1.0,
 ) -> None:
     """Generate ``count`` samples of a checkpoint into ``folder``; what is already there is kept.
 
@@ -59,6 +60,7 @@ def export(
         guidance: How strongly to pull towards them.
         given: Real samples, parts of which are kept.
         given_streams: Which parts.
+        agreement: How strongly to pull images and masks towards those that go together.
 
     Raises:
         SpecDMError: The checkpoint or the filter is bad, or the folder holds something else.
@@ -75,6 +77,7 @@ def export(
         guidance=guidance,
         given=given,
         given_streams=given_streams,
+        agreement=agreement,
         # The files are what is kept
         cache=None,
     )
@@ -89,6 +92,7 @@ def export(
         'filter': None,
         'classes': classes if classes is None or isinstance(classes, str) else dict(classes),
         'guidance': guidance,
+        'agreement': agreement,
         'given': next((one.identity() for one in dataset.conditions if isinstance(one, GivenStreams)), None),
     }
     if dataset.filter is not None:

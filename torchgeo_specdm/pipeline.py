@@ -34,6 +34,10 @@ GUIDANCE = 1.5
 _QUANTILES = torch.linspace(0, 1, 21)
 
 
+# The purposes of a sample's draws beside its noise: that of given streams, and what stands for a side out of sight
+_GIVEN_NOISE, _SIDE_NOISE = 1, 3
+
+
 def index_generator(seed: int, index: int, purpose: int = 0) -> torch.Generator:
     """The CPU generator of sample ``index``: its draws depend on ``seed``, ``index`` and their ``purpose`` alone."""
     words = (seed, index, purpose) if purpose else (seed, index)
@@ -79,6 +83,7 @@ class SpecDMPipeline:
         solver_defaults: ``solver`` and ``steps`` where a caller names none.
         training: How the generator was trained: ``command`` and anything else worth keeping.
         shares: Quantiles of the class shares of the train samples, see :func:`share_quantiles`.
+        absent: Whether the denoiser has learned images without masks and masks without images; ``agreement`` needs it.
 
     Raises:
         SpecDMError: The parts do not belong together.
@@ -95,6 +100,7 @@ class SpecDMPipeline:
         solver_defaults: Mapping[str, Any] = SOLVER_DEFAULTS,
         training: Mapping[str, Any] | None = None,
         shares: Tensor | None = None,
+        absent: bool = False,
     ) -> None:
         autoencoder.check_patch_size(spec)
         channels = autoencoder.channels
@@ -116,6 +122,7 @@ class SpecDMPipeline:
         self.solver_defaults = dict(solver_defaults)
         self.training = dict(training or {})
         self.shares = shares
+        self.absent = absent
 
     @property
     def device(self) -> torch.device:
@@ -139,7 +146,7 @@ class SpecDMPipeline:
         given: Mapping[str, Tensor] | None = None,
         shares: Tensor | None = None,
         guidance: float | None = None,
-        agreement: float | None = None,
+        agreement: float = 1.0,
         progress: bool = False,
     ) -> dict[str, Tensor]:
         """Generate the samples of these indices as one batch.
@@ -166,20 +173,19 @@ class SpecDMPipeline:
             SpecDMError: The generator was not trained for what is given or requested, or shapes do not fit.
         """
         size = self.spec.patch_size // self.autoencoder.downsample
+        shape = (self.autoencoder.channels, size, size)
+
+        def noise(purpose: int) -> Tensor:
+            return torch.stack([torch.randn(shape, generator=index_generator(seed, i, purpose)) for i in indices])
+
         denoiser = self._conditional(len(indices), shares, guidance)
-        agreement = self.solver_defaults.get('agreement', 1.0) if agreement is None else agreement
         if agreement != 1:
-            shape = (self.autoencoder.channels, size, size)
-            noise = [torch.randn(shape, generator=index_generator(seed, index, 3)) for index in indices]
-            clocks = Clocks(tuple(stream.channels for stream in self.autoencoder.streams))
-            denoiser = agree(denoiser, clocks, agreement, torch.stack(noise), self.schedule.num_train_timesteps - 1)
+            denoiser = self._agreeing(denoiser, agreement, noise(_SIDE_NOISE))
         if given:
-            shape = (self.autoencoder.channels, size, size)
-            noise = [torch.randn(shape, generator=index_generator(seed, index, 1)) for index in indices]
-            denoiser = self._given(denoiser, given, torch.stack(noise))
+            denoiser = self._given(denoiser, given, noise(_GIVEN_NOISE))
         z = solve(
             denoiser,
-            (self.autoencoder.channels, size, size),
+            shape,
             [index_generator(seed, index) for index in indices],
             self.schedule,
             solver=solver or self.solver_defaults['solver'],
@@ -210,6 +216,14 @@ class SpecDMPipeline:
         asked = shares.to(self.device, torch.float32)
         return guide(lambda z, t: self.denoiser(z, t, asked), self.denoiser, GUIDANCE if guidance is None else guidance)
 
+    def _agreeing(self, denoiser: Denoiser, agreement: float, noise: Tensor) -> Denoiser:
+        """``denoiser`` that prefers images and masks that go together."""
+        if not self.absent:
+            raise SpecDMError(
+                'this generator never learned images without masks, which agreement needs: fit it with absent > 0'
+            )
+        return agree(denoiser, self._clocks, agreement, noise.to(self.device), self.schedule.num_train_timesteps - 1)
+
     def _given(self, denoiser: Denoiser, given: Mapping[str, Tensor], noise: Tensor) -> Denoiser:
         """``denoiser`` that sees the given streams."""
         if self.denoiser.clocks == 1:
@@ -221,8 +235,11 @@ class SpecDMPipeline:
             raise SpecDMError(f'given {wrong[0]} holds {len(given[wrong[0]])} samples for {len(noise)} indices')
         z, known = self.autoencoder.encode_given({name: value.to(self.device) for name, value in given.items()})
         mean, std = self._statistics(z)
-        clocks = Clocks(tuple(stream.channels for stream in self.autoencoder.streams))
-        return hold(denoiser, (z - mean) / std, known, clocks, self.schedule, noise.to(z))
+        return hold(denoiser, (z - mean) / std, known, self._clocks, self.schedule, noise.to(z))
+
+    @property
+    def _clocks(self) -> Clocks:
+        return Clocks(tuple(stream.channels for stream in self.autoencoder.streams))
 
     def _statistics(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return self.latent_mean.view(-1, 1, 1).to(z), self.latent_std.view(-1, 1, 1).to(z)
@@ -252,6 +269,7 @@ class SpecDMPipeline:
                 'streams': [asdict(stream) for stream in self.autoencoder.streams],
                 'latents': {'mean': self.latent_mean.tolist(), 'std': self.latent_std.tolist()},
                 'class_shares': None if self.shares is None else self.shares.tolist(),
+                'absent': self.absent,
                 'solver': self.solver_defaults,
                 'training': {'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])} | self.training,
                 'licence': self.spec.licence,
@@ -291,6 +309,7 @@ class SpecDMPipeline:
                 values['solver'],
                 values.get('training'),
                 None if shares is None else torch.tensor(shares, dtype=torch.float32),
+                bool(values.get('absent', False)),
             )
         except (KeyError, TypeError, SpecDMError) as error:
             raise CheckpointError(f'{folder}: specdm.json does not fit the networks ({error})') from error
@@ -301,7 +320,7 @@ class SpecDMPipeline:
         """What the samples of a checkpoint can be made to fit, without loading its weights.
 
         Returns:
-            Names that :meth:`sample` takes in ``given``, and ``shares`` where it takes class shares.
+            Names that :meth:`sample` takes in ``given``, and ``shares`` and ``agreement`` where it takes those.
 
         Raises:
             CheckpointError: As for :meth:`from_pretrained`.
@@ -310,7 +329,8 @@ class SpecDMPipeline:
         values, config = _read_description(folder), read_json(folder / 'denoiser' / 'config.json')
         streams = {stream['name'] for stream in values['streams']} if config.get('clocks', 1) > 1 else set()
         dates = {'image'} if 'image1' in streams else set()
-        return frozenset(streams | dates | ({'shares'} if config.get('num_classes') else set()))
+        others = {'shares': config.get('num_classes'), 'agreement': values.get('absent')}
+        return frozenset(streams | dates | {name for name, taken in others.items() if taken})
 
     @staticmethod
     def read_spec(checkpoint: str | Path) -> DatasetSpec:

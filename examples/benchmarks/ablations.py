@@ -77,6 +77,10 @@ VARIATIONS: dict[str, Variation] = {
     'shorter seeing mask': Variation({'mask_kl_weight': 4.0, 'mask_sees_image': True}),
     'shortest seeing mask': Variation({'mask_kl_weight': 10.0, 'mask_sees_image': True}),
     'absent': Variation(denoiser={'absent': 0.5}),
+    **{
+        f'agreement {scale}': Variation(denoiser={'absent': 0.5}, samples={'agreement': scale})
+        for scale in (1.5, 2.0, 3.0)
+    },
     'halved': Variation({'halved_weight': 0.5}),
     'noise': Variation(denoiser={'prediction': 'epsilon'}),
     'min-SNR': Variation(denoiser={'min_snr_gamma': 5.0}),

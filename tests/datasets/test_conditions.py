@@ -186,3 +186,18 @@ def test_a_mixed_datamodule_asks_for_classes(checkpoint: Path) -> None:
     found = [sample for sample in data.train_dataset if sample['synthetic']]
     assert all(any(torch.equal(one['image'], sample['image']) for one in asked) for sample in found)
     assert len(found) == 4
+
+
+def test_agreement_needs_a_generator_that_knows_each_side_alone(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecDMError, match='never learned images without masks'):
+        SpecDMSynthetic(checkpoint, 2, agreement=1.5)
+    pipeline = SpecDMPipeline.from_pretrained(checkpoint)
+    with pytest.raises(SpecDMError, match='fit it with absent'):
+        pipeline.sample([0], steps=1, agreement=1.5)
+    pipeline.absent = True
+    pipeline.save_pretrained(tmp_path / 'able')
+    plain, agreeing = (SpecDMSynthetic(tmp_path / 'able', 2, steps=2, agreement=scale) for scale in (1.0, 1.5))
+    assert plain.settings.key != agreeing.settings.key
+    expected = SpecDMPipeline.from_pretrained(tmp_path / 'able').sample(range(8), steps=2, agreement=1.5)
+    torch.testing.assert_close(agreeing[1]['image'], expected['image'][1], atol=2, rtol=0)
+    assert not torch.equal(plain[1]['image'], agreeing[1]['image'])

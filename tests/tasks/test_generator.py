@@ -234,21 +234,40 @@ def test_everything_the_denoiser_can_be_told(tmp_path: Path) -> None:
     """Three streams with clocks of their own, class shares and orientations, from training to sampling."""
     fit(AutoencoderTask(**AUTOENCODER, separate_dates=True), tmp_path, 'change')
     task = LatentDiffusionTask(
-        **DENOISER, together=0.5, class_control=True, orientations=True, prediction='v_prediction', min_snr_gamma=5.0
+        **DENOISER,
+        together=0.5,
+        absent=0.5,
+        class_control=True,
+        orientations=True,
+        prediction='v_prediction',
+        min_snr_gamma=5.0,
     )
     fit(task, tmp_path, 'change')
     folder = tmp_path / 'checkpoint'
-    assert SpecDMPipeline.read_conditions(folder) == {'image', 'image1', 'image2', 'mask', 'shares'}
+    assert SpecDMPipeline.read_conditions(folder) == {'image', 'image1', 'image2', 'mask', 'shares', 'agreement'}
     pipeline = SpecDMPipeline.from_pretrained(folder)
     assert pipeline.shares is not None
     assert pipeline.shares.shape == (2, 21)
     shares = torch.tensor([[torch.nan, 0.5]])
     free, asked = pipeline.sample([3], steps=2), pipeline.sample([3], steps=2, shares=shares)
     assert not torch.equal(free['image'], asked['image'])
+    agreeing = pipeline.sample([3], steps=2, agreement=2.0)
+    assert not torch.equal(free['image'], agreeing['image'])
+    # The same whatever else is in the batch, and with streams that are given
+    torch.testing.assert_close(
+        pipeline.sample([5, 3], steps=2, agreement=2.0)['image'][1:], agreeing['image'], atol=3, rtol=0
+    )
+    given = {'mask': free['mask']}
+    assert torch.equal(pipeline.sample([4], steps=2, agreement=2.0, given=given)['mask'], free['mask'])
 
 
 @pytest.mark.parametrize(
-    ('options', 'message'), [({'orientations': True, 'dihedral': False}, 'needs dihedral'), ({'together': 2}, 'share')]
+    ('options', 'message'),
+    [
+        ({'orientations': True, 'dihedral': False}, 'needs dihedral'),
+        ({'together': 2}, 'share'),
+        ({'absent': 1}, 'share'),
+    ],
 )
 def test_contradictions_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecDMError, match=message):

@@ -56,6 +56,7 @@ class MixedDataModule(BaseDataModule):
         keep: ``aligned``, or the folder of a filter; see :class:`SpecDMSynthetic`.
         classes: Shares of pixels by class name, or ``balanced``; see :class:`SpecDMSynthetic`.
         guidance: How strongly to pull towards them.
+        agreement: How strongly to pull images and masks towards those that go together.
         cache: Folder of the synthetic samples; see :class:`SpecDMSynthetic`.
         max_bytes: Largest size of that folder [byte].
         include_real: Whether to train on the real samples too.
@@ -102,6 +103,7 @@ class MixedDataModule(BaseDataModule):
         keep: str | None = None,
         classes: dict[str, float] | str | None = None,
         guidance: float | None = None,
+        agreement: float = 1.0,
         cache: bool | str | None = True,
         max_bytes: int | None = None,
         include_real: bool = True,
@@ -131,6 +133,7 @@ class MixedDataModule(BaseDataModule):
             keep=keep,
             classes=classes,
             guidance=guidance,
+            agreement=agreement,
             cache=cache,
             max_bytes=max_bytes,
         )

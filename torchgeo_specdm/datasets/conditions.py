@@ -1,4 +1,4 @@
-"""What the samples of a synthetic dataset are asked to be: class shares, or streams taken from real samples.
+"""What samples of a synthetic dataset are asked to be: class shares, streams of real samples, sides that agree.
 
 A condition turns the indices of a batch into arguments of :meth:`SpecDMPipeline.sample`. To add one, subclass
 :class:`Condition`.
@@ -16,7 +16,7 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline, index_generator
 from torchgeo_specdm.spec import DatasetSpec, find_spec
 
-# The purpose of the draws of balanced classes, apart from a sample's noise (0) and that of given streams (1)
+# The purpose of the draws of balanced classes; the pipeline has those of 0, 1 and 3
 _CLASS_DRAW = 2
 # Given samples whose bytes tell one dataset from another: all of most, as reading them takes less time than generating
 _PROBES = 1024
@@ -141,12 +141,32 @@ class GivenStreams(Condition):
         return sample['image'][int(name == 'image2')]
 
 
+class Agreement(Condition):
+    """Images and masks are pulled towards those that go together.
+
+    Args:
+        scale: How strongly, see :meth:`SpecDMPipeline.sample`.
+    """
+
+    def __init__(self, scale: float) -> None:
+        self.scale = float(scale)
+
+    def identity(self) -> dict[str, Any]:
+        """The scale."""
+        return {'agreement': self.scale}
+
+    def arguments(self, indices: Sequence[int], pipeline: SpecDMPipeline, seed: int) -> dict[str, Any]:
+        """The scale."""
+        return {'agreement': self.scale}
+
+
 def make_conditions(
     checkpoint: Path,
     spec: DatasetSpec,
     classes: Mapping[str, float] | str | None,
     given: Any,
     given_streams: Sequence[str],
+    agreement: float,
 ) -> tuple[Condition, ...]:
     """The conditions that arguments of :class:`~torchgeo_specdm.datasets.SpecDMSynthetic` ask for.
 
@@ -163,7 +183,13 @@ def make_conditions(
         conditions.append(BalancedClasses() if isinstance(classes, str) else ClassShares(classes, spec))
     if given is not None:
         if wrong := [name for name in given_streams if name not in known]:
-            streams = ', '.join(sorted(known - {'shares'})) or 'nothing'
+            streams = ', '.join(sorted(known - {'shares', 'agreement'})) or 'nothing'
             raise SpecDMError(f'{checkpoint} cannot take {wrong[0]} as given; it takes {streams}')
         conditions.append(GivenStreams(given, given_streams, spec))
+    if agreement != 1:
+        if 'agreement' not in known:
+            raise SpecDMError(
+                f'{checkpoint} never learned images without masks, as agreement needs: fit it with absent'
+            )
+        conditions.append(Agreement(agreement))
     return tuple(conditions)

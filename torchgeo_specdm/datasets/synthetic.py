@@ -74,6 +74,8 @@ class SpecDMSynthetic(NonGeoDataset):
         given: Real samples of which ``given_streams`` are kept while the rest is generated, sample i from number i
             modulo their number: ``given=real`` dresses real masks in new images.
         given_streams: ``mask``, ``image`` or, where each date is a stream, ``image1`` and ``image2``.
+        agreement: How strongly to pull images and masks towards those that go together, at three times the evaluations;
+            1 does not. Needs a generator that was trained with ``absent``.
         cache: Folder of the blocks of all datasets. True is ``$SPECDM_CACHE`` or, without that, the user's cache
             folder; None or False keeps blocks in memory.
         max_bytes: Largest size of that folder [byte]: blocks of datasets that nobody uses are deleted for it, those of
@@ -102,6 +104,7 @@ class SpecDMSynthetic(NonGeoDataset):
         guidance: float | None = None,
         given: Dataset[Any] | None = None,
         given_streams: Sequence[str] = ('mask',),
+        agreement: float = 1.0,
         cache: bool | str | Path | None = True,
         max_bytes: int | None = None,
         transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
@@ -125,7 +128,7 @@ class SpecDMSynthetic(NonGeoDataset):
         self.filter = None if keep is None else find_filter(keep, self.checkpoint, self.spec)
         self.candidates = candidates
         self.guidance = guidance
-        self.conditions = make_conditions(self.checkpoint, self.spec, classes, given, given_streams)
+        self.conditions = make_conditions(self.checkpoint, self.spec, classes, given, given_streams, agreement)
         self.cache = default_home() if cache is True else Path(cache) if cache else None
         self.max_bytes = max_bytes
         self.transforms = transforms

@@ -47,6 +47,8 @@ class LatentDiffusionTask(GeneratorTask):
         orientations: Tell the denoiser the orientation, so that samples come out upright; needs ``dihedral``.
         together: Share of the samples whose streams are all noisy alike. In the others some streams are given, so that
             the denoiser learns images for a mask, masks for an image and the like. 1 leaves this out.
+        absent: Share of these others in which that part is absent instead of given, so that the denoiser learns the
+            rest by itself; ``agreement`` of :meth:`SpecDMPipeline.sample` needs it.
         class_control: Tell the denoiser the share of pixels of each class, each known in half of the samples.
         min_snr_gamma: Weigh time steps by their signal-to-noise ratio, cut at this value; none by default.
         half_precision: Write the checkpoint's weights as float16.
@@ -85,6 +87,8 @@ class LatentDiffusionTask(GeneratorTask):
             raise SpecDMError('orientations tells the denoiser which orientation it sees: it needs dihedral: true')
         if not 0 <= together <= 1:
             raise SpecDMError(f'together is {together}; it must be a share between 0 and 1')
+        if not 0 <= absent < 1:
+            raise SpecDMError(f'absent is {absent}; it must be a share from 0 to below 1')
         self.save_hyperparameters()
         self.schedule = NoiseSchedule(
             beta_start=beta_start, beta_end=beta_end, beta_schedule=beta_schedule, prediction_type=prediction
@@ -204,6 +208,7 @@ class LatentDiffusionTask(GeneratorTask):
             data.latent_std,
             self.schedule,
             shares=share_quantiles(data.class_shares) if self.hparams['class_control'] else None,
+            absent=self.hparams['together'] < 1 and self.hparams['absent'] > 0,
             training={
                 'steps': self.global_step,
                 'batch_size': data.real.batch_size * self.trainer.world_size,
