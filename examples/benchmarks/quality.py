@@ -113,6 +113,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     add('--data', type=Path, required=True, help='YAML of the real data; --data.x y overrides')
     add('--n', type=int, default=5000, help='samples to generate, and most real ones of a split')
     add('--steps', type=int, default=20, help='of the solver')
+    add(
+        '--agreement', type=float, default=1.0, help='of images and masks; another value takes three evaluations a step'
+    )
     add('--reference-steps', type=int, default=1000, help='of ancestral sampling')
     add('--reference-n', type=int, default=500, help='samples at each number of steps; 0: none')
     add('--conditions-n', type=int, default=50, help='samples of each class and requested share; 0: none')
@@ -136,10 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     args, overrides = parse(arguments)
     real = open_real(read_datamodule(args.data, overrides), SpecDMPipeline.read_spec(args.checkpoint))
-    table = Table(args.checkpoint, real, args.n, Cache(args.out.with_suffix('.parts')), args.device, args.steps)
+    # What is not asked for is left out, so that rows of earlier runs are found again
+    sampling = {'steps': args.steps} | ({} if args.agreement == 1 else {'agreement': args.agreement})
+    table = Table(args.checkpoint, real, args.n, Cache(args.out.with_suffix('.parts')), args.device, sampling)
     command = shlex.join(['python', 'examples/benchmarks/quality.py', *(arguments or sys.argv[1:])])
     report = Report(args.out, {'checkpoint': folder_hash(args.checkpoint), 'command': command})
-    print(f'{args.checkpoint}, {args.n} samples, {args.steps} steps\n\n{HEADER}')
+    words = ', '.join(f'{name} {value:g}' for name, value in sampling.items())
+    print(f'{args.checkpoint}, {args.n} samples, {words}\n\n{HEADER}')
     for rows in all_rows(table, args):
         report.add(rows)
     if args.degenerate:

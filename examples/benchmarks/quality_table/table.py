@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -45,14 +46,20 @@ class Table:
         count: Most samples of each split.
         cache: Where rows are kept.
         device: Where samples are generated and networks look at them; by default a GPU where there is one.
-        steps: Of the solver, unless said otherwise.
+        sampling: Arguments of :class:`SpecDMSynthetic`, unless said otherwise.
     """
 
     def __init__(
-        self, checkpoint: Path, real: RealData, count: int, cache: Cache, device: str | None = None, steps: int = 20
+        self,
+        checkpoint: Path,
+        real: RealData,
+        count: int,
+        cache: Cache,
+        device: str | None = None,
+        sampling: Mapping[str, Any] = MappingProxyType({'steps': 20}),
     ) -> None:
         self.checkpoint, self.data, self.count, self.cache = checkpoint, real, count, cache
-        self.device, self.steps = device, steps
+        self.device, self.sampling = device, sampling
         spec = self.spec = real.spec
         self.features = image_observers(spec, resolve_device(device))
         self.observers = pair_observers(real.train, spec, count, self.features)
@@ -75,7 +82,7 @@ class Table:
         self, checkpoint: Path, count: int, observers: Sequence[Observer], given: Any = None, **sampling: Any
     ) -> Side:
         """What observers see of a generator's samples, kept in parts."""
-        sampling = {'steps': self.steps, **sampling}
+        sampling = {**self.sampling, **sampling}
         dataset = SpecDMSynthetic(checkpoint, count, device=self.device, given=given, **sampling, cache=None)
         self.spec.require_match(dataset.spec, 'the real data', str(checkpoint))
         depends = {'weights': folder_hash(checkpoint), **sampling}
