@@ -209,34 +209,31 @@ class LatentDataModule(GeneratorDataModule):
         """Encode the train split."""
         super().setup(stage)
         if self.latents is None:
-            z, variance, shares = self._encode()
+            z, shares = self._encode()
             self.latent_mean = z.mean((0, 1, 3, 4))
-            # As wide as draws of the posterior: a channel that holds nothing must not be blown up to unit variance
-            self.latent_std = (z.var((0, 1, 3, 4)) + variance).sqrt().clamp_min(1e-6)
+            self.latent_std = z.std((0, 1, 3, 4)).clamp_min(1e-6)
             z = (z - self.latent_mean.view(-1, 1, 1)) / self.latent_std.view(-1, 1, 1)
             # Half precision rounds normalised latents by 5e-4, far below the smallest noise level
             self.latents = Latents(z.half(), shares, ORIENTATIONS if self.dihedral else 1)
             rank_zero_info(f'Encoded {len(self.latents)} joint latents of shape {tuple(z.shape[2:])}')
 
     @torch.no_grad()
-    def _encode(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Means ``(N, O, Z, h, w)``, variance of a posterior ``(Z,)`` and class shares ``(N, K)``."""
+    def _encode(self) -> tuple[Tensor, Tensor]:
         device = self.trainer.strategy.root_device if self.trainer else torch.device('cpu')
         autoencoder = self.autoencoder.to(device).eval()
         # Where latents are pixels they can be turned themselves, which saves an eightfold memory
         orientations = ORIENTATIONS if self.dihedral and autoencoder.downsample > 1 else 1
-        encoded, variances, shares = [], [], []
+        encoded, shares = [], []
         for batch in tqdm(self._loader(self.split('train'), shuffle=False), desc='encoding', leave=False):
             image, mask = batch['image'].to(device), batch['mask'].to(device)
-            turned = [
-                autoencoder.encode(dihedral(image, orientation), dihedral(mask, orientation))
+            turned = (
+                autoencoder.encode(dihedral(image, orientation), dihedral(mask, orientation)).mean.cpu()
                 for orientation in range(orientations)
-            ]
-            encoded.append(torch.stack([posterior.mean.cpu() for posterior in turned], 1))
-            variances.append(turned[0].log_variance.exp().mean((2, 3)).cpu())
+            )
+            encoded.append(torch.stack(list(turned), 1))
             counts = one_hot(batch['mask'], self.spec.num_classes, self.spec.ignore_index).sum((2, 3))
             shares.append(counts / counts.sum(1, keepdim=True).clamp_min(1))
-        return torch.cat(encoded), torch.cat(variances).mean(0), torch.cat(shares)
+        return torch.cat(encoded), torch.cat(shares)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of what :class:`Latents` holds."""
