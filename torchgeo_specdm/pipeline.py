@@ -30,6 +30,8 @@ from torchgeo_specdm.spec import DatasetSpec, class_index
 SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
 # Guidance towards requested class shares: docs/results.md, conditions
 GUIDANCE = 1.5
+# Last time step at which images and masks are made to agree: earlier ones smooth the masks (docs/results.md, agreement)
+_AGREE_UNTIL = 400
 # Shares of a class at these quantiles of the train samples in which it occurs are kept
 _QUANTILES = torch.linspace(0, 1, 21)
 
@@ -162,7 +164,7 @@ class SpecDMPipeline:
             shares: The share of pixels that each class shall have, ``(N, K)``; NaN leaves a class free.
             guidance: How strongly to pull towards ``shares``; 1 does not, more costs a second evaluation of each step.
             agreement: How strongly to pull images and masks towards those that go together; 1 does not, another value
-                takes three evaluations of each step. The generator must have been trained with ``absent``.
+                takes three evaluations of most steps. The generator must have been trained with ``absent``.
             progress: Show a progress bar.
 
         Returns:
@@ -222,7 +224,8 @@ class SpecDMPipeline:
             raise SpecDMError(
                 'this generator never learned images without masks, which agreement needs: fit it with absent > 0'
             )
-        return agree(denoiser, self._clocks, agreement, noise.to(self.device), self.schedule.num_train_timesteps - 1)
+        last = self.schedule.num_train_timesteps - 1
+        return agree(denoiser, self._clocks, agreement, noise.to(self.device), last, _AGREE_UNTIL)
 
     def _given(self, denoiser: Denoiser, given: Mapping[str, Tensor], noise: Tensor) -> Denoiser:
         """``denoiser`` that sees the given streams."""

@@ -141,3 +141,12 @@ def test_agreement_changes_nothing_where_the_sides_are_independent() -> None:
     z, steps = torch.randn(4, 2, 1, 1), torch.full((4,), 300)
     found = agree(independent, Clocks((1, 1)), 3.0, torch.randn(4, 2, 1, 1), 999)(z, steps)
     torch.testing.assert_close(found, z * 300)
+
+
+def test_agreement_ends_where_it_is_told_to() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z, noise = torch.randn(2, 4, 2, 1, 1, generator=generator)
+    denoiser = agree(exact, Clocks((1, 1)), 2.0, noise, 999, until=500)
+    early, late = torch.full((4,), 501), torch.full((4,), 500)
+    torch.testing.assert_close(denoiser(z, early), exact(z, early[:, None]))
+    assert not torch.allclose(denoiser(z, late), exact(z, late[:, None]))

@@ -68,7 +68,9 @@ def hold(
     return holding
 
 
-def agree(denoiser: Denoiser, clocks: Clocks, scale: float, noise: Tensor, last: int) -> Denoiser:
+def agree(
+    denoiser: Denoiser, clocks: Clocks, scale: float, noise: Tensor, last: int, until: int | None = None
+) -> Denoiser:
     """Move images and masks towards those that go together.
 
     Each side's answer in sight of the other moves away from that without it, as in UniDiffuser's joint sampling (Bao et
@@ -81,6 +83,7 @@ def agree(denoiser: Denoiser, clocks: Clocks, scale: float, noise: Tensor, last:
         scale: 1 is ``denoiser`` alone.
         noise: ``(B, Z, h, w)``, shown for the side that is out of sight.
         last: The time step of pure noise.
+        until: Last time step at which to guide; all by default.
     """
     if scale == 1:
         return denoiser
@@ -88,12 +91,15 @@ def agree(denoiser: Denoiser, clocks: Clocks, scale: float, noise: Tensor, last:
 
     def agreeing(z: Tensor, t: Tensor) -> Tensor:
         steps = t.to(z.device)[:, None].expand(-1, len(mask)) if t.ndim == 1 else t
+        together = denoiser(z, steps)
+        if until is not None and int(t.max()) > until:
+            return together
         alone = torch.zeros_like(z)
         for side in (mask, ~mask):
             seen = side.to(z.device)[None]
             channels = clocks.per_channel(seen)[:, :, None, None]
             answer = denoiser(torch.where(channels, z, noise.to(z)), steps.masked_fill(~seen, last))
             alone = torch.where(channels, answer, alone)
-        return alone + scale * (denoiser(z, steps) - alone)
+        return alone + scale * (together - alone)
 
     return agreeing
