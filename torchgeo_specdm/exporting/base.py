@@ -19,7 +19,6 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.exporting.grid import Grid
 from torchgeo_specdm.spec import DatasetSpec
 
-
 _PARTIAL = '.partial-'
 
 
