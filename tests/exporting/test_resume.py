@@ -81,21 +81,8 @@ def test_a_short_shard_grows(tiny_segmentation_checkpoint: Path, tmp_path: Path)
         ExportedPairs(tmp_path / 'twice')
 
 
-def test_the_command_writes_a_format_on_a_grid(
-    tiny_change_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = [
-        'sample',
-        str(tiny_change_checkpoint),
-        '--n',
-        '1',
-        '--steps',
-        '1',
-        '--batch-size',
-        '1',
-        '--device',
-        'cpu',
-    ]
+def test_the_command_writes_a_format_on_a_grid(tiny_change_checkpoint: Path, tmp_path: Path) -> None:
+    command = ['sample', str(tiny_change_checkpoint), '--n', '1', '--steps', '1', '--device', 'cpu']
     place = ['--crs', 'EPSG:3035', '--transform', '20', '0', '-5', '0', '-20', '7']
     assert main([*command, '--out', str(tmp_path / 'npz'), '--format', 'npz', *place]) == 0
     description = json.loads((tmp_path / 'npz' / 'specdm.json').read_text())

@@ -39,7 +39,7 @@ class NPZ(Format):
 
 
 class WebDataset(Format):
-    """Tar files ``000000.tar`` of 100 samples, of ``000000.image.npy``, ``000000.mask.npy`` and ``000000.json`` each."""
+    """Tar files of 100 samples: ``000000.image.npy``, ``000000.mask.npy`` and ``000000.json``, and so on."""
 
     name = 'webdataset'
     unit_size = 100
