@@ -116,7 +116,7 @@ def export(
                     _require_block_size(dataset, settings['block_size'])
                 # The first sample shows whether device and solver work: nothing is written before
                 _describe(folder, settings | {'count': count})
-                own = {}
+                own: dict[str, Any] = {}
                 if dataset.filter is not None:
                     log.add(index // dataset.block_size, dataset.filter_summary(index))
                     bar.set_postfix(rejected=f'{log.total.rejected_share:.0%}')
@@ -166,7 +166,8 @@ class _BlockLog:
     def __init__(self, folder: Path) -> None:
         self.path = folder / _BLOCKS
         text = self.path.read_text(encoding='utf-8') if self.path.is_file() else ''
-        self.lines = text.splitlines()
+        # A line without an end was being written at an interruption, before any sample of its block
+        self.lines = text.split('\n')[:-1]
         self.blocks = {row.pop('block'): FilterSummary(**row) for row in map(json.loads, self.lines)}
 
     @property

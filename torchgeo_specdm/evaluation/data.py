@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset
 from torchgeo.datamodules import NonGeoDataModule
 
 from torchgeo_specdm import compat, datamodules
+from torchgeo_specdm.checkpoint import read_json
 from torchgeo_specdm.datamodules import (
     GeneratorDataModule,
     IndianPinesDataModule,
@@ -23,7 +24,6 @@ from torchgeo_specdm.datamodules import (
     OSCDPatchesDataModule,
     SegMunichDataModule,
 )
-from torchgeo_specdm.checkpoint import read_json
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.exported import DESCRIPTION, ExportedPairs
 from torchgeo_specdm.errors import SpecDMError

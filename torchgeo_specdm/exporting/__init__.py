@@ -20,6 +20,8 @@ from torchgeo_specdm.exporting.oscd import OSCDLayout
 from torchgeo_specdm.exporting.segmunich import SegMunichLayout
 from torchgeo_specdm.spec import DatasetSpec
 
+__all__ = ['FORMATS', 'NPZ', 'Format', 'GeoTIFF', 'Grid', 'OSCDLayout', 'SegMunichLayout', 'WebDataset', 'make_format']
+
 FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (GeoTIFF, SegMunichLayout, OSCDLayout, NPZ, WebDataset)}
 
 

@@ -140,7 +140,8 @@ class Format(ABC):
     def metadata(self, item: Item) -> dict[str, Any]:
         """All that is known of a sample, as JSON types: for formats that have no place of their own for it."""
         place = self.grid.place(item.index, self.spec)
-        where = {'crs': place['crs'].to_wkt(), 'transform': list(place['transform'])[:6]}
+        t = place['transform']
+        where = {'crs': place['crs'].to_wkt(), 'transform': [t.a, t.b, t.c, t.d, t.e, t.f]}
         return {**item.tags, **where, 'spec': self.spec.to_dict()}
 
 
