@@ -33,8 +33,8 @@ class Grid:
     Attributes:
         crs: Coordinate system in any words that pyproj knows (``EPSG:32632``); by default a fictitious one in metres.
         transform: From column and row of sample 0 [px] to coordinates, the six numbers a b c d e f of an affine
-            transform as rasterio orders them: ``(10, 0, left, 0, -10, top)`` has pixels of 10 units. By default the
-            upper left corner is at 0, 0 and a pixel has the size of the dataset's [m], or 1.
+            transform as rasterio orders them: ``(10, 0, left, 0, -10, top)`` has pixels of 10 units. By default a
+            pixel has the size of the dataset's [m], or 1, and the first sample begins a tile right of the origin.
 
     Raises:
         SpecDMError: The coordinate system is unknown or without a transform, or the transform is degenerate.
@@ -63,10 +63,12 @@ class Grid:
     def place(self, index: int, spec: DatasetSpec) -> dict[str, Any]:
         """``crs`` and ``transform`` of a sample, as rasterio takes them."""
         row, column = divmod(index, _COLUMNS)
-        pixel = spec.gsd or 1.0
-        first = Affine.scale(pixel, -pixel) if self.transform is None else Affine(*self.transform)
-        tile = Affine.translation(column * spec.patch_size, row * spec.patch_size)
-        return {'crs': self._rasterio_crs, 'transform': first * tile}
+        size, pixel = spec.patch_size, spec.gsd or 1.0
+        # Not at the origin: with pixels of 1 that would be the identity, which GDAL takes for none
+        default = (pixel, 0, size * pixel, 0, -pixel, 0)
+        a, b, c, d, e, f = default if self.transform is None else self.transform
+        x, y = column * size, row * size
+        return {'crs': self._rasterio_crs, 'transform': Affine(a, b, c + a * x + b * y, d, e, f + d * x + e * y)}
 
     def to_dict(self) -> dict[str, Any]:
         """What the user chose, as JSON types."""

@@ -39,7 +39,12 @@ def write_raster(
     """
     count, height, width = values.shape
     profile = {'count': count, 'height': height, 'width': width, 'dtype': values.dtype, 'nodata': nodata, **place}
+    # TIFF has colour tables for these types alone
+    colors = colors if values.dtype in (np.uint8, np.uint16) else None
+    profile |= {'photometric': 'palette'} if colors else {}
     with rasterio.open(path, 'w', driver='GTiff', compress='deflate', **profile) as raster:
+        if colors:
+            raster.write_colormap(1, dict(colors))
         raster.write(values)
         raster.update_tags(**tags)
         for band, name in enumerate(bands, 1):
@@ -50,9 +55,6 @@ def write_raster(
             # As GDAL names what it finds in ENVI headers, and as it has named it in its own model since 3.10
             raster.update_tags(band, wavelength=wavelength, wavelength_units='nm')
             raster.update_tags(band, ns='IMAGERY', CENTRAL_WAVELENGTH_UM=f'{wavelength / 1000:.7g}')
-        # TIFF has colour tables for these types alone
-        if colors and values.dtype in (np.uint8, np.uint16):
-            raster.write_colormap(1, dict(colors))
 
 
 def palette(spec: DatasetSpec) -> dict[int, tuple[int, int, int]]:
