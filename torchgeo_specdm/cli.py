@@ -26,6 +26,8 @@ examples:
       Train one stage again, from the start.
   specdm sample runs/oscd/checkpoint --n 1000 --out synthetic
       Write 1000 labelled images as GeoTIFF.
+  specdm sample runs/oscd/checkpoint --n 1000 --out oscd --format oscd
+      The same as files that TorchGeo's OSCD reads.
   specdm sample runs/oscd/checkpoint --n 1000 --out filtered --keep aligned
       The same, without what a model of the real data rejects.
   specdm sample runs/oscd/checkpoint --n 1000 --out dressed --given mask --data oscd.yaml
@@ -38,6 +40,8 @@ examples:
 'specdm COMMAND --help' lists the options of a command.
 """
 
+# The keys of torchgeo_specdm.exporting.FORMATS, which are not imported to print a help
+_FORMATS = ('geotiff', 'segmunich', 'oscd', 'npz', 'webdataset')
 _USER_FILES = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
@@ -64,9 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = commands.add_parser(
         'sample',
-        help='write labelled images of a trained generator as GeoTIFF',
-        description='Generate labelled images. Writes OUT/image, OUT/mask and OUT/specdm.json; '
-        'the same command resumes an interrupted run, a larger N continues it.',
+        help='write labelled images of a trained generator as GeoTIFF or in another format',
+        description='Generate labelled images. Writes OUT/image, OUT/mask and OUT/specdm.json, or the files of another '
+        'format; the same command resumes an interrupted run, a larger N continues it.',
     )
     # Not Path, which would drop a slash of hf://
     sample.add_argument(
@@ -81,6 +85,21 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument('--solver', help="solver (default: the checkpoint's)")
     sample.add_argument('--batch-size', type=int, help='images generated at once (default: 8 on a CPU, more on a GPU)')
     sample.add_argument('--device', help='cpu, cuda or cuda:N (default: a GPU where there is one)')
+    sample.add_argument(
+        '--format',
+        default='geotiff',
+        metavar='|'.join(_FORMATS),
+        help='layout and type of the files (default: geotiff); segmunich and oscd fit checkpoints of these datasets',
+    )
+    sample.add_argument('--shard-size', type=int, metavar='N', help='images in a file of webdataset (default: 100)')
+    sample.add_argument('--crs', help='coordinate system such as EPSG:32632, with --transform (default: fictitious)')
+    sample.add_argument(
+        '--transform',
+        nargs=6,
+        type=float,
+        metavar=tuple('ABCDEF'),
+        help='affine transform of image 0 (10 0 LEFT 0 -10 TOP: pixels of 10 units); the others lie beside it',
+    )
     sample.add_argument(
         '--keep',
         metavar='aligned|FOLDER',
@@ -219,6 +238,10 @@ def _sample(args: argparse.Namespace) -> None:
             classes=_classes(args.classes),
             guidance=args.guidance,
             agreement=args.agreement,
+            format=args.format,
+            crs=args.crs,
+            transform=args.transform,
+            shard_size=args.shard_size,
             **given,
         )
     except KeyboardInterrupt as interrupt:

@@ -1,28 +1,26 @@
-"""Generated samples as GeoTIFF: ``image/000000.tif`` (``_t1``, ``_t2`` for two dates) and ``mask/000000.tif``.
+"""Generated samples as files, in one of the formats of :mod:`torchgeo_specdm.exporting`.
 
 A file appears under its name when it is complete; what is there is not generated again. Of filtered samples, the counts
 of each block are kept in ``blocks.jsonl``, so that an interrupted run knows them all.
 """
 
 import json
-import os
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import rasterio
-from rasterio.transform import Affine
 from tqdm import tqdm
 
 from torchgeo_specdm.checkpoint import folder_hash, read_json, write_json
 from torchgeo_specdm.datasets.conditions import GivenStreams
-from torchgeo_specdm.datasets.exported import DESCRIPTION, sample_files
-from torchgeo_specdm.datasets.filtered import FilterSummary
+from torchgeo_specdm.datasets.exported import DESCRIPTION
+from torchgeo_specdm.datasets.filtered import FilterSummary, Verdict
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.exporting import Format, Grid, make_format
+from torchgeo_specdm.exporting.base import is_partial, replace_file
 from torchgeo_specdm.hub import folder_name
-from torchgeo_specdm.spec import DatasetSpec
 
 _BLOCKS = 'blocks.jsonl'
 
@@ -43,6 +41,10 @@ def export(
     given: Any = None,
     given_streams: Sequence[str] = ('mask',),
     agreement: float = 1.0,
+    format: str = 'geotiff',
+    crs: str | None = None,
+    transform: Sequence[float] | None = None,
+    shard_size: int | None = None,
 ) -> None:
     """Generate ``count`` samples of a checkpoint into ``folder``; what is already there is kept.
 
@@ -61,9 +63,14 @@ def export(
         given: Real samples, parts of which are kept.
         given_streams: Which parts.
         agreement: How strongly to pull images and masks towards those that go together.
+        format: A name in :data:`torchgeo_specdm.exporting.FORMATS`.
+        crs: Coordinate system that the samples are said to lie in, as pyproj takes it; fictitious by default. See
+            :class:`~torchgeo_specdm.exporting.grid.Grid`.
+        transform: Affine transform of sample 0, six numbers as rasterio orders them.
+        shard_size: Samples in a tar file of ``webdataset``; 100 by default.
 
     Raises:
-        SpecDMError: The checkpoint or the filter is bad, or the folder holds something else.
+        SpecDMError: The checkpoint or the filter is bad, does not fit the format, or the folder holds something else.
     """
     dataset = SpecDMSynthetic(
         checkpoint,
@@ -82,6 +89,7 @@ def export(
         cache=None,
     )
     spec = dataset.spec
+    layout = make_format(format, spec, Grid(crs, transform), shard_size)
     settings: dict[str, Any] = {
         'generator': folder_name(dataset.checkpoint),
         'sha256': folder_hash(dataset.checkpoint),
@@ -89,6 +97,9 @@ def export(
         'steps': steps,
         'solver': solver,
         'spec': spec.to_dict(),
+        'format': format,
+        'shard_size': layout.unit_size,
+        'grid': layout.grid.to_dict(),
         'filter': None,
         'classes': classes if classes is None or isinstance(classes, str) else dict(classes),
         'guidance': guidance,
@@ -99,26 +110,53 @@ def export(
         # A block is filled as a whole: its size decides which candidates are served
         settings |= {'filter': folder_hash(dataset.filter), 'block_size': dataset.block_size}
     count = max(count, _claimed(folder, settings))
-    tags = {'SYNTHETIC': 'torchgeo_specdm', 'GENERATOR': settings['generator'], 'SEED': seed}
-    tags |= {name: text for name, text in {'LICENCE': spec.licence, 'ATTRIBUTION': spec.attribution}.items() if text}
-    missing = [i for i in range(count) if not all(path.is_file() for path in _paths(folder, i, spec))]
+    tags = _tags(settings)
+    missing = _missing(layout, folder, count)
     log = _BlockLog(folder)
-    with tqdm(missing, desc='sampling', unit='image', initial=count - len(missing), total=count) as bar:
-        for index in bar:
-            sample = dataset[index]
-            if dataset.filter is not None:
-                _require_block_size(dataset, settings['block_size'])
-            # The first sample shows whether device and solver work: nothing is written before
-            _describe(folder, settings | {'count': count})
-            own = {'INDEX': index}
-            if dataset.filter is not None:
-                log.add(index // dataset.block_size, dataset.filter_summary(index))
-                bar.set_postfix(rejected=f'{log.total.rejected_share:.0%}')
-                verdict = dataset.verdict(index)
-                own |= {'ACCEPTED': verdict.accepted, 'SCORE': f'{verdict.score:.4f}', 'CANDIDATE': verdict.candidate}
-            write_sample(folder, index, sample, spec, tags | own)
+    with tqdm(desc='sampling', unit='image', initial=count - sum(map(len, missing.values())), total=count) as bar:
+        for unit, indices in missing.items():
+            items = []
+            for index in indices:
+                sample = dataset[index]
+                if dataset.filter is not None:
+                    _require_block_size(dataset, settings['block_size'])
+                # The first sample shows whether device and solver work: nothing is written before
+                _describe(folder, settings | {'count': count})
+                own: dict[str, Any] = {}
+                if dataset.filter is not None:
+                    log.add(index // dataset.block_size, dataset.filter_summary(index))
+                    bar.set_postfix(rejected=f'{log.total.rejected_share:.0%}')
+                    own = _judged(dataset.verdict(index))
+                items.append(layout.item(index, sample, tags | own))
+                bar.update()
+            layout.write(folder, unit, items)
+    layout.finish(folder, count)
     if dataset.filter is not None:
         _describe(folder, settings | {'count': count, 'filtered': log.total.to_dict()})
+
+
+def _tags(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What every file says of its origin."""
+    spec = settings['spec']
+    tags = {
+        'SYNTHETIC': 'torchgeo_specdm',
+        'GENERATOR': settings['generator'],
+        'CHECKPOINT_SHA256': settings['sha256'],
+        'SEED': settings['seed'],
+    }
+    return tags | {name.upper(): spec[name] for name in ('licence', 'attribution') if spec[name]}
+
+
+def _judged(verdict: Verdict) -> dict[str, Any]:
+    """What the filter said of a sample."""
+    return {'ACCEPTED': verdict.accepted, 'SCORE': f'{verdict.score:.4f}', 'CANDIDATE': verdict.candidate}
+
+
+def _missing(layout: Format, folder: Path, count: int) -> dict[int, range]:
+    """The indices of each unit of ``count`` samples that is not there yet."""
+    size = layout.unit_size
+    units = {unit: range(unit * size, min((unit + 1) * size, count)) for unit in range(math.ceil(count / size))}
+    return {unit: indices for unit, indices in units.items() if not layout.is_complete(folder, unit, len(indices))}
 
 
 class _BlockLog:
@@ -127,7 +165,7 @@ class _BlockLog:
     def __init__(self, folder: Path) -> None:
         self.path = folder / _BLOCKS
         text = self.path.read_text(encoding='utf-8') if self.path.is_file() else ''
-        # A last line without an end was being written at an interruption, before any sample of its block
+        # A line without an end was being written at an interruption, before any sample of its block
         self.lines = text.split('\n')[:-1]
         self.blocks = {row.pop('block'): FilterSummary(**row) for row in map(json.loads, self.lines)}
 
@@ -139,7 +177,7 @@ class _BlockLog:
         if number not in self.blocks:
             self.blocks[number] = summary
             self.lines.append(json.dumps({'block': number} | summary.to_dict()))
-            self.path.write_text('\n'.join([*self.lines, '']), encoding='utf-8')
+            replace_file(self.path.parent, _BLOCKS, Path.write_text, '\n'.join([*self.lines, '']), 'utf-8')
 
 
 def _require_block_size(dataset: SpecDMSynthetic, expected: int) -> None:
@@ -150,66 +188,12 @@ def _require_block_size(dataset: SpecDMSynthetic, expected: int) -> None:
         )
 
 
-def write_sample(folder: Path, index: int, sample: dict[str, Any], spec: DatasetSpec, tags: dict[str, Any]) -> None:
-    """Write the image and the mask of one sample.
-
-    Args:
-        folder: Holds the folders ``image`` and ``mask``.
-        index: Names the files.
-        sample: ``image`` and ``mask`` in the shapes of ``spec``.
-        spec: Description of the bands, the data type and the classes.
-        tags: Metadata of each file.
-    """
-    images, mask = sample_files(folder, index, spec)
-    bands = sample['image'].numpy().reshape(len(images), spec.num_bands, spec.patch_size, spec.patch_size)
-    for path, values in zip(images, bands, strict=True):
-        _write(path, values.astype(spec.dtype), spec, tags, spec.bands)
-    labels = sample['mask'].numpy().reshape(1, spec.patch_size, spec.patch_size)
-    labels = labels.astype(np.result_type(*map(np.min_scalar_type, (spec.num_classes, spec.ignore_index or 0))))
-    if spec.ignore_index is not None:
-        tags = tags | {'IGNORE_INDEX': spec.ignore_index}
-    names = {f'CLASS_{value}': name for value, name in enumerate(spec.classes) if name}
-    _write(mask, labels, spec, tags | names, ('class',), spec.palette)
-
-
-def _write(
-    path: Path,
-    values: Any,
-    spec: DatasetSpec,
-    tags: dict[str, Any],
-    names: tuple[str, ...],
-    palette: tuple[tuple[int, int, int], ...] | None = None,
-) -> None:
-    partial = path.with_name(f'.{path.name}.partial-{os.getpid()}')
-    count, height, width = values.shape
-    # No place on Earth: the transform says the size of a pixel alone
-    transform = Affine.scale(spec.gsd or 1.0, -(spec.gsd or 1.0))
-    with rasterio.open(
-        partial,
-        'w',
-        driver='GTiff',
-        count=count,
-        height=height,
-        width=width,
-        dtype=values.dtype,
-        transform=transform,
-        compress='deflate',
-    ) as raster:
-        raster.write(values)
-        raster.update_tags(**tags)
-        for band, name in enumerate(names, 1):
-            raster.set_band_description(band, name)
-        # A colour table cannot have negative entries
-        if palette and values.dtype.kind == 'u':
-            raster.write_colormap(1, dict(enumerate(palette)))
-    partial.replace(path)
-
-
 def _claimed(folder: Path, settings: dict[str, Any]) -> int:
     """How many samples of these settings the folder is meant to hold already."""
     description = folder / DESCRIPTION
     if not description.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        # A run that was killed in its first moment leaves a part of the description
+        if folder.exists() and (not folder.is_dir() or not all(is_partial(path) for path in folder.iterdir())):
             raise SpecDMError(f'{folder} exists and holds no {DESCRIPTION}: name another folder with --out')
         return 0
     found = read_json(description)
@@ -221,13 +205,6 @@ def _claimed(folder: Path, settings: dict[str, Any]) -> int:
 
 
 def _describe(folder: Path, description: dict[str, Any]) -> None:
-    for name in ('image', 'mask'):
-        (folder / name).mkdir(parents=True, exist_ok=True)
     path = folder / DESCRIPTION
     if not path.is_file() or read_json(path) != description:
-        write_json(path, description)
-
-
-def _paths(folder: Path, index: int, spec: DatasetSpec) -> list[Path]:
-    images, mask = sample_files(folder, index, spec)
-    return [*images, mask]
+        replace_file(folder, DESCRIPTION, write_json, description)

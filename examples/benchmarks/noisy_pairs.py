@@ -12,7 +12,7 @@ from torchgeo_specdm.checkpoint import write_json
 from torchgeo_specdm.datasets import OSCD
 from torchgeo_specdm.datasets.exported import DESCRIPTION
 from torchgeo_specdm.evaluation.data import draw
-from torchgeo_specdm.export import write_sample
+from torchgeo_specdm.exporting import GeoTIFF
 
 COUNT, NOISE_DN = 500, 50
 
@@ -25,13 +25,12 @@ def main() -> None:
 
     dataset = OSCD(args.root, 'test', patch_size=128, overlap=0.5)
     chosen = draw(dataset, COUNT)
-    for name in ('image', 'mask'):
-        (args.out / name).mkdir(parents=True, exist_ok=True)
+    layout = GeoTIFF(dataset.spec)
     for number, index in enumerate(chosen):
         sample = dataset[index]
         noise = torch.randn(sample['image'].shape, generator=torch.Generator().manual_seed(number))
         image = (sample['image'] + NOISE_DN * noise).clamp(0, 65_535).round()
-        write_sample(args.out, number, sample | {'image': image}, dataset.spec, {})
+        layout.write(args.out, number, [layout.item(number, sample | {'image': image}, {})])
     description = {'generator': 'noisy test patches', 'count': len(chosen), 'spec': dataset.spec.to_dict()}
     write_json(args.out / DESCRIPTION, description)
 

@@ -56,6 +56,8 @@ class ExportedPairs(NonGeoDataset):
         description = read_json(self.folder / DESCRIPTION)
         if not isinstance(description.get('count'), int) or not isinstance(description.get('spec'), dict):
             raise SpecDMError(f'{self.folder / DESCRIPTION} does not describe samples that "specdm sample" wrote')
+        if (found := description.get('format', 'geotiff')) != 'geotiff':
+            raise SpecDMError(f'{self.folder} holds samples in the format {found}: only geotiff is read here')
         self.spec = DatasetSpec.from_dict(description['spec'])
         self.filtered: dict[str, int] | None = description.get('filtered')
         count: int = description['count']

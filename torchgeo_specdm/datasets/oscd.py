@@ -25,7 +25,7 @@ from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.sensors import SENTINEL2_L1C, SPECDM_BANDS
 from torchgeo_specdm.spec import DatasetSpec
 
-_TITLE = 'Onera Satellite Change Detection dataset'
+TITLE = 'Onera Satellite Change Detection dataset'
 
 
 class OSCD(torchgeo.datasets.OSCD):
@@ -120,27 +120,7 @@ class OSCD(torchgeo.datasets.OSCD):
         """
         if self.patch_size is None:
             raise SpecDMError('OSCD with patch_size=None serves whole scenes of different sizes: choose a patch_size')
-        return self._describe(self.patch_size)
-
-    def _describe(self, patch_size: int) -> DatasetSpec:
-        return DatasetSpec(
-            name='OSCD',
-            task='change',
-            bands=self.bands,
-            classes=('no change', 'change'),
-            patch_size=patch_size,
-            unit=SENTINEL2_L1C.unit,
-            scale=SENTINEL2_L1C.scale,
-            value_range=(0.0, 10_000.0),
-            dtype='uint16',
-            wavelengths=tuple(SENTINEL2_L1C.band(band).wavelength for band in self.bands),
-            palette=((0, 0, 0), (255, 255, 255)),
-            gsd=10.0,
-            licence='CC BY-NC-SA 4.0 (labels); Copernicus Sentinel data terms (imagery)',
-            attribution=(
-                'Contains modified Copernicus Sentinel data 2015-2018; labels: Caye Daudt et al., IGARSS 2018'
-            ),
-        )
+        return oscd_spec(self.bands, self.patch_size)
 
     def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Both dates under one stretch, the mask, and the prediction if the sample has one.
@@ -156,7 +136,7 @@ class OSCD(torchgeo.datasets.OSCD):
         if not set(self.rgb_bands) <= set(self.bands):
             raise RGBBandsMissingError
         # A whole scene is no patch, but is drawn alike
-        return plot_sample(sample, self._describe(max(sample['mask'].shape)), show_titles, suptitle)
+        return plot_sample(sample, oscd_spec(self.bands, max(sample['mask'].shape)), show_titles, suptitle)
 
     def __getstate__(self) -> dict[str, Any]:
         # Decoding again in a spawned worker takes less time than sending all scenes through a pipe
@@ -165,7 +145,7 @@ class OSCD(torchgeo.datasets.OSCD):
     @property
     def _folders(self) -> tuple[Path, Path]:
         part = 'Test' if self.split == 'test' else 'Train'
-        return Path(self.root, f'{_TITLE} - Images'), Path(self.root, f'{_TITLE} - {part} Labels')
+        return Path(self.root, f'{TITLE} - Images'), Path(self.root, f'{TITLE} - {part} Labels')
 
     def _verify(self) -> None:
         if any(folder.is_dir() for folder in self._folders):
@@ -209,6 +189,26 @@ class OSCD(torchgeo.datasets.OSCD):
             dates = self.files[scene].images1, self.files[scene].images2
             self._images[scene] = np.stack([np.stack([read_band(path, shape) for path in paths]) for paths in dates])
         return self._images[scene]
+
+
+def oscd_spec(bands: Sequence[str], patch_size: int) -> DatasetSpec:
+    """Description of square patches of ``patch_size`` px in these bands."""
+    return DatasetSpec(
+        name='OSCD',
+        task='change',
+        bands=tuple(bands),
+        classes=('no change', 'change'),
+        patch_size=patch_size,
+        unit=SENTINEL2_L1C.unit,
+        scale=SENTINEL2_L1C.scale,
+        value_range=(0.0, 10_000.0),
+        dtype='uint16',
+        wavelengths=tuple(SENTINEL2_L1C.band(band).wavelength for band in bands),
+        palette=((0, 0, 0), (255, 255, 255)),
+        gsd=10.0,
+        licence='CC BY-NC-SA 4.0 (labels); Copernicus Sentinel data terms (imagery)',
+        attribution=('Contains modified Copernicus Sentinel data 2015-2018; labels: Caye Daudt et al., IGARSS 2018'),
+    )
 
 
 def require_known(what: str, names: Iterable[str], known: Sequence[str]) -> None:

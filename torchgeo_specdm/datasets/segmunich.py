@@ -132,23 +132,7 @@ class SegMunich(NonGeoDataset):
     @property
     def spec(self) -> DatasetSpec:
         """Description of the patches."""
-        return DatasetSpec(
-            name='SegMunich',
-            task='segmentation',
-            bands=self.bands,
-            classes=self.classes,
-            patch_size=PATCH_SIZE,
-            # The authors do not document the processing level; L1C and L2A share this unit
-            unit=SENTINEL2_L1C.unit,
-            scale=SENTINEL2_L1C.scale,
-            value_range=(0.0, 10_000.0),
-            dtype='float32',
-            wavelengths=tuple(SENTINEL2_L1C.band(band).wavelength for band in self.bands),
-            palette=tuple(self.colormap.values()),
-            gsd=10.0,
-            licence='not stated by the authors',
-            attribution='Hong et al., SpectralGPT, IEEE TPAMI 2024. Contains modified Copernicus Sentinel data',
-        )
+        return segmunich_spec(self.bands)
 
     def signatures(self) -> Tensor:
         """Block means of all patches in the bands of the dataset, ``(N, C, 8, 8)``; reads every image once."""
@@ -225,6 +209,27 @@ class SegMunich(NonGeoDataset):
                 f'{self.filename} of {self.repo_id} cannot be downloaded to {self.root} ({reason}): '
                 'download it by hand and put it there'
             ) from error
+
+
+def segmunich_spec(bands: Sequence[str] = SPECDM_BANDS) -> DatasetSpec:
+    """Description of the patches in these bands."""
+    return DatasetSpec(
+        name='SegMunich',
+        task='segmentation',
+        bands=tuple(bands),
+        classes=SegMunich.classes,
+        patch_size=PATCH_SIZE,
+        # The authors do not document the processing level; L1C and L2A share this unit
+        unit=SENTINEL2_L1C.unit,
+        scale=SENTINEL2_L1C.scale,
+        value_range=(0.0, 10_000.0),
+        dtype='float32',
+        wavelengths=tuple(SENTINEL2_L1C.band(band).wavelength for band in bands),
+        palette=tuple(SegMunich.colormap.values()),
+        gsd=10.0,
+        licence='not stated by the authors',
+        attribution='Hong et al., SpectralGPT, IEEE TPAMI 2024. Contains modified Copernicus Sentinel data',
+    )
 
 
 def split_by_group(

@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset
 from torchgeo.datamodules import NonGeoDataModule
 
 from torchgeo_specdm import compat, datamodules
+from torchgeo_specdm.checkpoint import read_json
 from torchgeo_specdm.datamodules import (
     GeneratorDataModule,
     IndianPinesDataModule,
@@ -168,7 +169,7 @@ def open_synthetic(path: Path, count: int, **settings: Any) -> SpecDMSynthetic |
     """
     if (path / 'checkpoint' / DESCRIPTION).is_file():
         path = path / 'checkpoint'
-    if (path / 'image').is_dir() and (path / DESCRIPTION).is_file():
+    if (path / DESCRIPTION).is_file() and 'count' in read_json(path / DESCRIPTION):
         if given := [name for name, value in settings.items() if value is not None]:
             raise SpecDMError(f'{path} holds samples that are made already: {", ".join(given)} cannot be chosen')
         return ExportedPairs(path, count)
