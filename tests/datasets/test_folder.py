@@ -73,7 +73,10 @@ def test_no_nodata_pixel_has_a_label_or_a_value(tmp_path: Path, blank: float) ->
     ignored = torch.zeros(16, 16, dtype=torch.bool)
     ignored[2:5, 3] = ignored[0, 0] = ignored[8, 8] = True
     assert torch.equal(sample['mask'] == 255, ignored)
-    assert torch.equal(sample['image'][1] == 0, torch.from_numpy(image[1] == image[1][2, 3]) | ~torch.isfinite(torch.from_numpy(image[1])))
+    assert torch.equal(
+        sample['image'][1] == 0,
+        torch.from_numpy(image[1] == image[1][2, 3]) | ~torch.isfinite(torch.from_numpy(image[1])),
+    )
     assert sample['image'].isfinite().all()
 
 
@@ -98,7 +101,9 @@ def test_bands_are_chosen_by_name_or_wavelength(tmp_path: Path, bands: list[Any]
 
 def test_two_dates_are_change_detection(tmp_path: Path) -> None:
     ((image, mask),) = write_folder(tmp_path, [(16, 24)])
-    write_tif(tmp_path / 'later' / 'a0.tif', image + 1, names=NAMES, wavelengths=WAVELENGTHS, unit='reflectance x 10000')
+    write_tif(
+        tmp_path / 'later' / 'a0.tif', image + 1, names=NAMES, wavelengths=WAVELENGTHS, unit='reflectance x 10000'
+    )
     write_tif(tmp_path / 'mask' / 'a0.tif', (mask > 1).astype(np.uint8)[None])
     dataset = folder(tmp_path, replace(DECLARED, classes=['no change', 'change']), later_image='later/*.tif')
     sample = dataset[0]
@@ -130,7 +135,9 @@ def write_lists(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    'splitter', [BySeed(0.25, 0.25), ByList(test='test.txt'), ByPattern('a[0-3]', 'a[45]', 'a6')], ids=['seed', 'list', 'pattern']
+    'splitter',
+    [BySeed(0.25, 0.25), ByList(test='test.txt'), ByPattern('a[0-3]', 'a[45]', 'a6')],
+    ids=['seed', 'list', 'pattern'],
 )
 def test_splits_share_no_ground(tmp_path: Path, splitter: Splitter) -> None:
     write_folder(tmp_path, SIZES)
@@ -140,7 +147,9 @@ def test_splits_share_no_ground(tmp_path: Path, splitter: Splitter) -> None:
         for second in datasets[:number]:
             assert not set(first.names) & set(second.names)
             assert not overlapping(ground(first), ground(second), 16).any()
-    assert sum(len(d.names) for d in datasets) == (8 if isinstance(splitter, BySeed) else len(set().union(*(d.names for d in datasets))))
+    assert sum(len(d.names) for d in datasets) == (
+        8 if isinstance(splitter, BySeed) else len(set().union(*(d.names for d in datasets)))
+    )
 
 
 def test_a_seed_is_a_split() -> None:
@@ -190,7 +199,9 @@ def test_what_is_neither_declared_nor_in_the_files_is_asked_for(
 
 def test_what_is_declared_wins(tmp_path: Path) -> None:
     write_folder(tmp_path, [(16, 16)], names=None, wavelengths=None)
-    spec = folder(tmp_path, replace(DECLARED, band_names=list('abcd'), wavelengths=[1, 2, 3, 4], unit='DN', gsd=2.5)).spec
+    spec = folder(
+        tmp_path, replace(DECLARED, band_names=list('abcd'), wavelengths=[1, 2, 3, 4], unit='DN', gsd=2.5)
+    ).spec
     assert (spec.bands, spec.wavelengths, spec.unit, spec.gsd) == (('a', 'b', 'c', 'd'), (1, 2, 3, 4), 'DN', 2.5)
 
 

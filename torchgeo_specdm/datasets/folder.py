@@ -27,7 +27,7 @@ class FolderDataset(NonGeoDataset):
     cover them (:func:`~torchgeo_specdm.datasets.patches.patch_origins`); they may differ in size.
 
     Samples hold ``image``, float32 ``(C, H, W)``, and ``mask``, int64 ``(H, W)``; of two dates ``(2, C, H, W)`` and
-    ``(1, H, W)``. Scale and offset of the raster's tags are applied. Where a band is nodata, the image is 0 and the mask
+    ``(1, H, W)``. Scale and offset of the tags are applied. Where a band is nodata, the image is 0 and the mask
     255, as where there is no label.
 
     Args:
@@ -90,7 +90,9 @@ class FolderDataset(NonGeoDataset):
             (place, row, col) for place in range(len(numbers)) for row, col in self._origins(place, min_labelled)
         ]
         if not self._patches:
-            raise SpecDMError(f'no patch of the {split} split of {self.root} has labels on {min_labelled} of its pixels')
+            raise SpecDMError(
+                f'no patch of the {split} split of {self.root} has labels on {min_labelled} of its pixels'
+            )
         self.windows = [(numbers[place], row, col) for place, row, col in self._patches]
 
     def __len__(self) -> int:
@@ -153,8 +155,8 @@ def matching_files(root: Path, patterns: list[str]) -> dict[str, tuple[str, ...]
         for other, partners in zip(patterns, found, strict=True):
             if alone := sorted(files.keys() - partners.keys()):
                 raise SpecDMError(
-                    f'{len(alone)} of {len(files)} files {pattern} in {root} have no partner {other}: {files[alone[0]]} '
-                    'is one'
+                    f'{len(alone)} of {len(files)} files {pattern} in {root} have no partner {other}: '
+                    f'{files[alone[0]]} is one'
                 )
     return {name: tuple(files[name] for files in found) for name in sorted(found[0])}
 

@@ -76,8 +76,8 @@ class LabelledRaster:
         codes = dict.fromkeys(blank, IGNORE_INDEX) | dict(self.codes)
         if unknown := [value for value in kept if value not in codes]:
             raise RasterError(
-                f'{self.mask.path} holds {", ".join(f"{value:g}" for value in unknown[:5])}, which is neither among the '
-                'classes nor ignored: declare it in one of the two'
+                f'{self.mask.path} holds {", ".join(f"{value:g}" for value in unknown[:5])}, which is neither among '
+                'the classes nor ignored: declare it in one of the two'
             )
         found: NDArray[np.int64] = np.array([codes[value] for value in kept], np.int64)[where]
         return found.reshape(height, width)
@@ -124,7 +124,9 @@ def _require_one_grid(image: Raster, mask: Raster) -> None:
         raise RasterError(f'{image.path} is {image.shape} px and its mask {mask.path} {mask.shape} px')
     if image.place and mask.place:
         (crs, grid), (other_crs, other_grid) = image.place, mask.place
-        if crs != other_crs or not grid.almost_equals(other_grid, abs(grid.a) / 2):
+        corners = ((0, 0), image.shape[::-1])
+        apart = [abs(a - b) for at in corners for a, b in zip(grid * at, other_grid * at, strict=True)]
+        if crs != other_crs or max(apart) > max(abs(grid.a), abs(grid.b)) / 2:
             raise RasterError(f'{image.path} and its mask {mask.path} lie on different grids: warp one to the other')
 
 
@@ -195,7 +197,9 @@ def require_like(first: Bands, other: Bands, path: str, other_path: str) -> None
     for what in ('numbers', 'names', 'wavelengths', 'unit'):
         mine, theirs = getattr(first, what), getattr(other, what)
         if mine != theirs:
-            raise RasterError(f'{path} and {other_path} have different {what} of bands ({mine} and {theirs}): store them alike')
+            raise RasterError(
+                f'{path} and {other_path} have different {what} of bands ({mine} and {theirs}): store them alike'
+            )
 
 
 def describe(pairs: Sequence[LabelledRaster], declared: Declared, patch_size: int) -> DatasetSpec:

@@ -28,7 +28,7 @@ _NO_NAME = re.compile(r'[Bb]and[ _]?\d+')
 
 
 class Pixels(NamedTuple):
-    """``values`` ``(C, H, W)`` in the raster's unit, scale and offset applied; ``valid`` ``(C, H, W)``, False at nodata."""
+    """``values`` in the raster's unit, scale and offset applied, and ``valid``, False at nodata; both ``(C, H, W)``."""
 
     values: NDArray[Any]
     valid: NDArray[np.bool_]
@@ -145,7 +145,9 @@ def open_raster(name: str | Path) -> GdalRaster:
 
 def _variables(path: str) -> str:
     with opened(path) as file:
-        names = [part.rpartition(':')[-1].strip('/"') for part in file.subdatasets] or [file.tags(1).get('NETCDF_VARNAME')]
+        names = [part.rpartition(':')[-1].strip('/"') for part in file.subdatasets] or [
+            file.tags(1).get('NETCDF_VARNAME')
+        ]
     return f'it has {", ".join(map(str, names))}'
 
 
@@ -171,11 +173,11 @@ def _describe(name: str) -> GdalRaster:
 
 
 def _wavelength(file: Any, number: int, tags: dict[str, str]) -> float | None:
-    """Centre wavelength of a band [nm]: GDAL's own tag, that of ENVI, or a coordinate of NetCDF; None without a unit."""
-    if micrometres := file.tags(number, ns='IMAGERY').get('CENTRAL_WAVELENGTH_UM'):
-        # Three decimals of a micrometre are what GDAL keeps of ENVI, whose own tag is exact
-        if 'wavelength' not in tags:
-            return round(float(micrometres) * 1000, 4)
+    """Centre wavelength of a band [nm] by the tag of ENVI, GDAL or NetCDF; None where there is none with a unit."""
+    micrometres = file.tags(number, ns='IMAGERY').get('CENTRAL_WAVELENGTH_UM')
+    # Three decimals of a micrometre are what GDAL keeps of ENVI, whose own tag is exact
+    if micrometres and 'wavelength' not in tags:
+        return round(float(micrometres) * 1000, 4)
     value, unit = tags.get('wavelength'), tags.get('wavelength_units', '')
     if value is None:
         value, unit = tags.get('NETCDF_DIM_wavelength'), file.tags().get('wavelength#units', '')
@@ -194,7 +196,8 @@ def opened(name: str) -> Iterator[Any]:
         with warnings.catch_warnings():
             # Where a raster lies does not matter to whoever cuts patches
             warnings.simplefilter('ignore', NotGeoreferencedWarning)
-            with rasterio.open(name) as file:
+            # GDAL turns NetCDF upside down where it takes the rows to run south to north; other files keep their rows
+            with rasterio.Env(GDAL_NETCDF_BOTTOMUP='NO'), rasterio.open(name) as file:
                 yield file
     except RasterioError as error:
         raise RasterError(f'{name} cannot be read as a raster ({error}): replace the file') from error
