@@ -55,7 +55,7 @@ def load_array(name: str | Path) -> NDArray[Any]:
     except (OSError, EOFError, ValueError, NotImplementedError, MatReadError) as error:
         if isinstance(error, RasterError):
             raise
-        raise RasterError(f'{path} cannot be read ({error}): store it as .npy, ENVI or GeoTIFF') from error
+        raise RasterError(f'{path} is damaged or holds objects: store its numbers as .npy, ENVI or GeoTIFF') from error
     if array.dtype.kind not in 'biuf':
         raise RasterError(f'{name} holds {array.dtype}, no numbers')
     return array
