@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from torchgeo_specdm.lazy import loader
 
 if TYPE_CHECKING:
+    from torchgeo_specdm.datamodules.folder import FolderDataModule
     from torchgeo_specdm.datamodules.generator import GeneratorDataModule, LatentDataModule
     from torchgeo_specdm.datamodules.indian_pines import IndianPinesDataModule
     from torchgeo_specdm.datamodules.landcover import OSCDLandCoverDataModule
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torchgeo_specdm.datamodules.segmunich import SegMunichDataModule
 
 _HOMES = {
+    'FolderDataModule': 'folder',
     'GeneratorDataModule': 'generator',
     'IndianPinesDataModule': 'indian_pines',
     'LatentDataModule': 'generator',
@@ -25,6 +27,7 @@ _HOMES = {
 }
 
 __all__ = [
+    'FolderDataModule',
     'GeneratorDataModule',
     'IndianPinesDataModule',
     'LatentDataModule',

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from torchgeo_specdm.lazy import loader
 
 if TYPE_CHECKING:
+    from torchgeo_specdm.datasets.declared import Declared
+    from torchgeo_specdm.datasets.folder import FolderDataset
     from torchgeo_specdm.datasets.indian_pines import IndianPines
     from torchgeo_specdm.datasets.landcover import OSCDLandCover
     from torchgeo_specdm.datasets.mixed import MixedDataset
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 
 _HOMES = {
+    'Declared': 'declared',
+    'FolderDataset': 'folder',
     'OSCD': 'oscd',
     'IndianPines': 'indian_pines',
     'MixedDataset': 'mixed',
@@ -21,6 +25,15 @@ _HOMES = {
     'SpecDMSynthetic': 'synthetic',
 }
 
-__all__ = ['OSCD', 'IndianPines', 'MixedDataset', 'OSCDLandCover', 'SegMunich', 'SpecDMSynthetic']
+__all__ = [
+    'OSCD',
+    'Declared',
+    'FolderDataset',
+    'IndianPines',
+    'MixedDataset',
+    'OSCDLandCover',
+    'SegMunich',
+    'SpecDMSynthetic',
+]
 
 __getattr__ = loader(__name__, _HOMES)

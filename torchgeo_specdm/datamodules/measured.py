@@ -1,0 +1,58 @@
+"""A datamodule for data that nobody has measured: batches are normalised by statistics of the train split."""
+
+from typing import Any
+
+import kornia.augmentation as K
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+from torchgeo.datamodules import NonGeoDataModule
+
+from torchgeo_specdm.functional.statistics import band_statistics
+
+# Enough pixels for a mean and a standard deviation: 512 patches of 128 px are 8 million
+_SAMPLES = 512
+
+
+class MeasuredDataModule(NonGeoDataModule):
+    """Train, val and test splits of one dataset class with ``split`` and a spec; one method to override.
+
+    Batches are normalised by the mean and standard deviation of each band over (at most 512) train samples, measured
+    in ``setup``, and not augmented. The train split may be smaller than a batch.
+    """
+
+    mean: Tensor
+    std: Tensor
+    train_dataset: Any
+
+    def make(self, split: str) -> Any:
+        """The dataset of a split."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Make the datasets of ``fit``, ``validate`` or ``test``, and measure the train split, once.
+
+        Raises:
+            SpecDMError: The datasets raise it.
+        """
+        if self.train_dataset is None:
+            self.train_dataset = self.make('train')
+            self.mean, self.std = self._statistics(self.train_dataset)
+            normalize: Any = K.Normalize(mean=self.mean, std=self.std)
+            if self.train_dataset.spec.num_dates == 2:
+                normalize = K.VideoSequential(normalize)
+            # TorchGeo built its own in __init__, before the statistics were known
+            self.aug = K.AugmentationSequential(normalize, data_keys=None, keepdim=True)
+            # TorchGeo drops the last train batch unless it is full, so a larger one would leave none
+            self.train_batch_size = min(self.batch_size, len(self.train_dataset))
+        if stage in ('fit', 'validate') and self.val_dataset is None:
+            self.val_dataset = self.make('val')
+        if stage == 'test':
+            self.test_dataset = self.make('test')
+
+    def _statistics(self, dataset: Any) -> tuple[Tensor, Tensor]:
+        chosen = np.random.default_rng(0).permutation(len(dataset))[:_SAMPLES].tolist()
+        loader = DataLoader(Subset(dataset, chosen), self.batch_size, num_workers=self.num_workers)
+        mean, std = band_statistics(batch['image'] for batch in loader)
+        # A constant band must not be divided by zero
+        return mean, std.clamp_min(1e-6)
