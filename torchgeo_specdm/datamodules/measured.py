@@ -24,6 +24,7 @@ class MeasuredDataModule(NonGeoDataModule):
     mean: Tensor
     std: Tensor
     train_dataset: Any
+    val_dataset: Any
 
     def make(self, split: str) -> Any:
         """The dataset of a split."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio.transform import Affine
 from torch import Tensor
 
 from torchgeo_specdm.datasets.arrays import SUFFIXES, ArrayRaster, image_and_mask, load_array
@@ -125,9 +126,18 @@ def _require_one_grid(image: Raster, mask: Raster) -> None:
     if image.place and mask.place:
         (crs, grid), (other_crs, other_grid) = image.place, mask.place
         corners = ((0, 0), image.shape[::-1])
-        apart = [abs(a - b) for at in corners for a, b in zip(grid * at, other_grid * at, strict=True)]
+        apart = [
+            abs(a - b)
+            for at in corners
+            for a, b in zip(_on_ground(grid, *at), _on_ground(other_grid, *at), strict=True)
+        ]
         if crs != other_crs or max(apart) > max(abs(grid.a), abs(grid.b)) / 2:
             raise RasterError(f'{image.path} and its mask {mask.path} lie on different grids: warp one to the other')
+
+
+def _on_ground(grid: Affine, column: float, row: float) -> tuple[float, float]:
+    # The product of the library is written as * or as @, depending on its release
+    return grid.a * column + grid.b * row + grid.c, grid.d * column + grid.e * row + grid.f
 
 
 def choose_bands(raster: Raster, declared: Declared) -> Bands:
