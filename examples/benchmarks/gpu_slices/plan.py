@@ -45,12 +45,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of a job: a task, its data and the most steps that the preset gives it."""
+    """One training of a job: a task, its data, the most steps that the preset gives it and where it clips gradients."""
 
     task: str
     arguments: Mapping[str, Any]
     data: Mapping[str, Any]
     max_steps: int
+    gradient_clip_val: float | None = None
 
 
 _HALF = {'LatentDiffusionTask': {'half_precision': True}}
@@ -103,7 +104,9 @@ def read_stages(job: Job, conf: Path, pack: Path, work: Path) -> list[Stage]:
         if task in _STAGES:
             arguments = {**config['model'].get('init_args', {}), **job.changes.get(task, {})}
             moved = {name: _moved(value, work) for name, value in arguments.items()}
-            found.append(Stage(task, moved, _packed(config['data'], pack, path), config['trainer']['max_steps']))
+            trainer = config['trainer']
+            data = _packed(config['data'], pack, path)
+            found.append(Stage(task, moved, data, trainer['max_steps'], trainer.get('gradient_clip_val')))
     return found
 
 

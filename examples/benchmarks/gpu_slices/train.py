@@ -130,7 +130,15 @@ def _train_stage(stage: Stage, known: dict[str, Any], data: Any, root: Path, clo
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     resume = ResumeCheckpoint(path, every=_SAVE_EVERY)
-    trainer = trainer_for(root, known['variant'], timer, resume, max_steps=known['max_steps'], limit_val_batches=0)
+    trainer = trainer_for(
+        root,
+        known['variant'],
+        timer,
+        resume,
+        max_steps=known['max_steps'],
+        gradient_clip_val=stage.gradient_clip_val,
+        limit_val_batches=0,
+    )
     trainer.fit(task, datamodule=data, **_loaded(Trainer.fit, path if path.is_file() else None))
     if not task.finished(root):
         # Killed after its last step and before it wrote its output
