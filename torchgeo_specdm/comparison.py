@@ -43,6 +43,16 @@ class Comparison(NamedTuple):
     difference: Interval
 
 
+def classes_of(scores: Tensor, threshold: float = 0.0) -> Tensor:
+    """The likeliest class of each pixel, ``(B, H, W)``.
+
+    Args:
+        scores: Logits or probabilities ``(B, K, H, W)``, or ``(B, 1, H, W)`` of a binary task.
+        threshold: The score from which a pixel is positive in a binary task: 0 of logits, 0.5 of probabilities.
+    """
+    return scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] >= threshold).long()
+
+
 def count_pixels(prediction: Tensor, mask: Tensor, num_classes: int) -> Counts:
     """Count the pixels of each sample, ``(B, K)``; those whose label is no class are left out.
 
@@ -149,15 +159,10 @@ def train_and_count(
         loader = DataLoader(test, batch_size, collate_fn=collate)
         outputs = trainer.predict(task, loader) or []
     found = [
-        count_pixels(_classes(compat.probabilities(output).cpu()), batch['mask'], num_classes)
+        count_pixels(classes_of(compat.probabilities(output).cpu(), threshold=0.5), batch['mask'], num_classes)
         for output, batch in zip(outputs, loader, strict=True)
     ]
     return Counts(*(torch.cat(parts) for parts in zip(*found, strict=True)))
-
-
-def _classes(probabilities: Tensor) -> Tensor:
-    """The class of each pixel ``(B, H, W)``; of a binary task, which predicts one channel, too."""
-    return probabilities.argmax(1) if probabilities.shape[1] > 1 else (probabilities[:, 0] >= 0.5).long()
 
 
 def sum_samples(counts: Counts, weights: Tensor | None = None) -> Counts:

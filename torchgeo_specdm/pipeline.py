@@ -21,7 +21,7 @@ from torchgeo_specdm.checkpoint import (
     write_folder,
     write_json,
 )
-from torchgeo_specdm.diffusion import Clocks, Denoiser, NoiseSchedule, agree, guide, hold, solve
+from torchgeo_specdm.diffusion import Clocks, Denoiser, NoiseSchedule, apart, guide, hold, solve
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.models import JointDenoiser, PairAutoencoder, build_autoencoder
 from torchgeo_specdm.spec import DatasetSpec, class_index
@@ -30,8 +30,8 @@ from torchgeo_specdm.spec import DatasetSpec, class_index
 SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
 # Guidance towards requested class shares: docs/results.md, conditions
 GUIDANCE = 1.5
-# Last time step at which images and masks are made to agree: earlier ones smooth the masks (docs/results.md, agreement)
-_AGREE_UNTIL = 400
+# Time steps at which images and masks are made to agree: noisier ones smooth the masks (docs/results.md, agreement)
+_AGREEMENT_STEPS = 0, 400
 # Shares of a class at these quantiles of the train samples in which it occurs are kept
 _QUANTILES = torch.linspace(0, 1, 21)
 
@@ -225,7 +225,8 @@ class SpecDMPipeline:
                 'this generator never learned images without masks, which agreement needs: fit it with absent > 0'
             )
         last = self.schedule.num_train_timesteps - 1
-        return agree(denoiser, self._clocks, agreement, noise.to(self.device), last, _AGREE_UNTIL)
+        alone = apart(denoiser, self._clocks, noise.to(self.device), last)
+        return guide(denoiser, alone, agreement, _AGREEMENT_STEPS)
 
     def _given(self, denoiser: Denoiser, given: Mapping[str, Tensor], noise: Tensor) -> Denoiser:
         """``denoiser`` that sees the given streams."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from torchgeo_specdm.diffusion import Clocks, NoiseSchedule, agree, denoising_loss, guide, hold, solve
+from torchgeo_specdm.diffusion import Clocks, NoiseSchedule, apart, denoising_loss, guide, hold, solve
 from torchgeo_specdm.diffusion.objective import GIVEN_STEP
 
 CLOCKS = Clocks((2, 1, 1), together=0.5)
@@ -126,7 +126,11 @@ def test_agreement_draws_the_sides_closer_together(scale: float) -> None:
     """Of correlated Gaussians the sampled correlation grows with the scale, and each side keeps its mean."""
     schedule, clocks = NoiseSchedule(), Clocks((1, 1))
     noise = torch.randn(2000, 2, 1, 1, generator=torch.Generator().manual_seed(7))
-    denoiser = agree(lambda z, t: exact(z, t if t.ndim == 2 else t[:, None]), clocks, scale, noise, 999)
+
+    def joint(z: Tensor, t: Tensor) -> Tensor:
+        return exact(z, t if t.ndim == 2 else t[:, None])
+
+    denoiser = guide(joint, apart(joint, clocks, noise, 999), scale)
     generators = [torch.Generator().manual_seed(i) for i in range(len(noise))]
     pairs = solve(denoiser, (2, 1, 1), generators, schedule, steps=40).flatten(1)
     assert pairs.mean(0).abs().max() < 0.08
@@ -138,15 +142,15 @@ def test_agreement_changes_nothing_where_the_sides_are_independent() -> None:
     def independent(z: Tensor, t: Tensor) -> Tensor:
         return z * t[:, :, None, None]
 
-    z, steps = torch.randn(4, 2, 1, 1), torch.full((4,), 300)
-    found = agree(independent, Clocks((1, 1)), 3.0, torch.randn(4, 2, 1, 1), 999)(z, steps)
+    z, steps = torch.randn(4, 2, 1, 1), torch.full((4, 2), 300)
+    found = guide(independent, apart(independent, Clocks((1, 1)), torch.randn(4, 2, 1, 1), 999), 3.0)(z, steps)
     torch.testing.assert_close(found, z * 300)
 
 
 def test_agreement_ends_where_it_is_told_to() -> None:
     generator = torch.Generator().manual_seed(0)
     z, noise = torch.randn(2, 4, 2, 1, 1, generator=generator)
-    denoiser = agree(exact, Clocks((1, 1)), 2.0, noise, 999, until=500)
-    early, late = torch.full((4,), 501), torch.full((4,), 500)
-    torch.testing.assert_close(denoiser(z, early), exact(z, early[:, None]))
-    assert not torch.allclose(denoiser(z, late), exact(z, late[:, None]))
+    denoiser = guide(exact, apart(exact, Clocks((1, 1)), noise, 999), 2.0, (0, 500))
+    early, late = torch.full((4, 2), 501), torch.full((4, 2), 500)
+    torch.testing.assert_close(denoiser(z, early), exact(z, early))
+    assert not torch.allclose(denoiser(z, late), exact(z, late))

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from torchgeo_specdm.alignment.judge import Judge
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional.regions import connected_regions, merge_small_regions
+from torchgeo_specdm.functional.statistics import some_samples
 from torchgeo_specdm.spec import DatasetSpec
 
 # How far above the mean of its class the loss of a rejected pixel is: FreeMask's figure
@@ -28,8 +28,10 @@ def batches(dataset: Any, spec: DatasetSpec) -> Iterator[dict[str, Tensor]]:
         dataset: A map-style dataset.
         spec: Describes it.
     """
-    chosen = np.random.default_rng(0).permutation(len(dataset))[:_SAMPLES].tolist()
-    labelled = (sample for sample in map(dataset.__getitem__, chosen) if _has_class(sample['mask'], spec).any())
+    chosen = some_samples(dataset, _SAMPLES)
+    labelled = (
+        sample for sample in map(chosen.__getitem__, range(len(chosen))) if _has_class(sample['mask'], spec).any()
+    )
     while samples := list(islice(labelled, _BATCH)):
         yield {key: torch.stack([sample[key] for sample in samples]) for key in ('image', 'mask')}
 

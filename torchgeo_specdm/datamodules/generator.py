@@ -6,19 +6,18 @@ are, so the wrappers here read the datasets of the datamodule and leave its batc
 
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
 from torchgeo_specdm import compat
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import dihedral
 from torchgeo_specdm.functional.dihedral import ORIENTATIONS
-from torchgeo_specdm.functional.statistics import band_statistics
+from torchgeo_specdm.functional.statistics import band_statistics, some_samples
 from torchgeo_specdm.models import PairAutoencoder
 from torchgeo_specdm.spec import DatasetSpec, find_spec, one_hot
 
@@ -155,10 +154,7 @@ class GeneratorDataModule(LightningDataModule):
 
     def _some(self) -> DataLoader[Any]:
         """Train samples for statistics, always the same ones."""
-        dataset = self.split('train')
-        size = len(dataset)  # type: ignore[arg-type]
-        chosen = np.random.default_rng(0).permutation(size)[:_STATISTICS_SAMPLES].tolist()
-        return self._loader(Subset(dataset, chosen), shuffle=False)
+        return self._loader(some_samples(self.split('train'), _STATISTICS_SAMPLES), shuffle=False)
 
     def _loader(self, dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
         size = len(dataset)  # type: ignore[arg-type]

@@ -3,12 +3,11 @@
 from typing import Any
 
 import kornia.augmentation as K
-import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 from torchgeo.datamodules import NonGeoDataModule
 
-from torchgeo_specdm.functional.statistics import band_statistics
+from torchgeo_specdm.functional.statistics import band_statistics, some_samples
 
 # Enough pixels for a mean and a standard deviation: 512 patches of 128 px are 8 million
 _SAMPLES = 512
@@ -52,8 +51,7 @@ class MeasuredDataModule(NonGeoDataModule):
             self.test_dataset = self.make('test')
 
     def _statistics(self, dataset: Any) -> tuple[Tensor, Tensor]:
-        chosen = np.random.default_rng(0).permutation(len(dataset))[:_SAMPLES].tolist()
-        loader = DataLoader(Subset(dataset, chosen), self.batch_size, num_workers=self.num_workers)
+        loader = DataLoader(some_samples(dataset, _SAMPLES), self.batch_size, num_workers=self.num_workers)
         mean, std = band_statistics(batch['image'] for batch in loader)
         # A constant band must not be divided by zero
         return mean, std.clamp_min(1e-6)

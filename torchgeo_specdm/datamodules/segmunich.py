@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import kornia.augmentation as K
-import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 from torchgeo.datamodules import NonGeoDataModule
 
 from torchgeo_specdm.datasets.segmunich import SegMunich, split_by_group
-from torchgeo_specdm.functional.statistics import band_statistics
+from torchgeo_specdm.functional.statistics import band_statistics, some_samples
 from torchgeo_specdm.sensors import SPECDM_BANDS
 
 # 1024 patches of 128 px are 17 million pixels
@@ -84,6 +83,5 @@ class SegMunichDataModule(NonGeoDataModule):
         return self.plot_sample(*args, **kwargs)
 
     def _statistics(self, dataset: SegMunich | Subset[Any]) -> tuple[Tensor, Tensor]:
-        chosen = np.random.default_rng(0).permutation(len(dataset))[:_STATISTICS_PATCHES]
-        loader = DataLoader(Subset(dataset, chosen.tolist()), self.batch_size, num_workers=self.num_workers)
+        loader = DataLoader(some_samples(dataset, _STATISTICS_PATCHES), self.batch_size, num_workers=self.num_workers)
         return band_statistics(batch['image'] for batch in loader)

@@ -1,4 +1,4 @@
-"""Denoisers made of denoisers: guided by a weaker one, and with some streams held at what is given.
+"""Denoisers made of denoisers: guided by a weaker one, with some streams held at what is given, or with sides apart.
 
 Each function takes denoisers and returns one, so that a solver needs to know nothing of it.
 """
@@ -16,7 +16,7 @@ def guide(main: Denoiser, weak: Denoiser, scale: float, interval: tuple[int, int
     """Move the answer of ``main`` away from that of ``weak``.
 
     With an unconditional ``weak`` this is classifier-free guidance (Ho & Salimans, 2022), with a worse network it is
-    autoguidance (Karras et al., 2024).
+    autoguidance (Karras et al., 2024), and with :func:`apart` it makes images and masks agree.
 
     Args:
         main: The denoiser.
@@ -68,38 +68,28 @@ def hold(
     return holding
 
 
-def agree(
-    denoiser: Denoiser, clocks: Clocks, scale: float, noise: Tensor, last: int, until: int | None = None
-) -> Denoiser:
-    """Move images and masks towards those that go together.
+def apart(denoiser: Denoiser, clocks: Clocks, noise: Tensor, last: int) -> Denoiser:
+    """Answer for the images and for the mask without sight of the other, as if the two were independent.
 
-    Each side's answer in sight of the other moves away from that without it, as in UniDiffuser's joint sampling (Bao et
-    al., 2023): samples are drawn where the joint distribution exceeds the product of its two sides. It takes three
-    evaluations.
+    To :func:`guide` away from it draws samples where the joint distribution exceeds the product of its two sides, as
+    UniDiffuser does (Bao et al., 2023). It takes two evaluations.
 
     Args:
         denoiser: Maps noisy latents and steps ``(B, S)`` to its prediction.
         clocks: Of the streams; the mask is the last one.
-        scale: 1 is ``denoiser`` alone.
         noise: ``(B, Z, h, w)``, shown for the side that is out of sight.
         last: The time step of pure noise.
-        until: Last time step at which to guide; all by default.
     """
-    if scale == 1:
-        return denoiser
     mask = torch.arange(len(clocks.channels)) == len(clocks.channels) - 1
 
-    def agreeing(z: Tensor, t: Tensor) -> Tensor:
+    def parted(z: Tensor, t: Tensor) -> Tensor:
         steps = t.to(z.device)[:, None].expand(-1, len(mask)) if t.ndim == 1 else t
-        together = denoiser(z, steps)
-        if until is not None and int(t.max()) > until:
-            return together
         alone = torch.zeros_like(z)
         for side in (mask, ~mask):
             seen = side.to(z.device)[None]
             channels = clocks.per_channel(seen)[:, :, None, None]
             answer = denoiser(torch.where(channels, z, noise.to(z)), steps.masked_fill(~seen, last))
             alone = torch.where(channels, answer, alone)
-        return alone + scale * (together - alone)
+        return alone
 
-    return agreeing
+    return parted

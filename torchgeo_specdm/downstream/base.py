@@ -93,6 +93,11 @@ class SiameseModel(DenseModel):
         return [scale.unflatten(0, (len(image), 2)) for scale in self.encoder(image.flatten(0, 1))]
 
 
+def each_date(network: nn.Module, x: Tensor) -> Tensor:
+    """``network``, which maps ``(B, C, H, W)``, on both dates of ``(B, 2, C, H, W)`` as one batch."""
+    return network(x.flatten(0, 1)).unflatten(0, (-1, 2))  # type: ignore[no-any-return]
+
+
 def resize(x: Tensor, like: Tensor) -> Tensor:
     """Interpolate ``(B, C, h, w)`` bilinearly to the height and width of ``like``."""
     return F.interpolate(x, like.shape[-2:], mode='bilinear', align_corners=False)

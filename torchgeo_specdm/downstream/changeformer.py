@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torchgeo_specdm.downstream.base import SiameseModel, resize
+from torchgeo_specdm.downstream.base import SiameseModel, each_date, resize
 from torchgeo_specdm.downstream.mix_transformer import MixTransformer
 from torchgeo_specdm.errors import SpecDMError
 
@@ -39,7 +39,7 @@ class AbsoluteDifferenceDecoder(nn.Module):
         """Features ``(B, 2, C_i, H / 2^(i+2), W / 2^(i+2))``, i = 0 ... 3, to logits ``(B, K, H, W)``."""
         differences = []
         for project, scale in zip(self.project, features, strict=True):
-            first, second = project(scale.flatten(0, 1)).unflatten(0, (-1, 2)).unbind(1)
+            first, second = each_date(project, scale).unbind(1)
             differences.append((second - first).abs())
         fused = self.fuse(torch.cat([resize(each, differences[0]) for each in differences], 1))
         return self.head(fused)  # type: ignore[no-any-return]
@@ -105,7 +105,7 @@ class LearntDifferenceDecoder(nn.Module):
         found: list[Tensor] = []
         parts = list(zip(self.project, self.differences, features, strict=True))
         for project, difference, scale in reversed(parts):
-            both = project(scale.flatten(0, 1)).unflatten(0, (-1, 2)).flatten(1, 2)
+            both = each_date(project, scale).flatten(1, 2)
             here = difference(both)
             found.append(here + resize(found[-1], here) if found else here)
         fused = self.fuse(torch.cat([resize(each, found[-1]) for each in found], 1))

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from torchgeo_specdm.comparison import Counts, count_pixels
+from torchgeo_specdm.comparison import Counts, classes_of, count_pixels
 from torchgeo_specdm.datasets.patches import patch_origins
-from torchgeo_specdm.downstream.scores import classes_of
 from torchgeo_specdm.errors import SpecDMError
 
 

@@ -5,12 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from torchgeo_specdm.comparison import Counts, f1, iou
-
-
-def classes_of(logits: Tensor) -> Tensor:
-    """The likeliest class of each pixel: ``(B, K, H, W)``, or ``(B, 1, H, W)`` of a binary task, to ``(B, H, W)``."""
-    return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] >= 0).long()
+from torchgeo_specdm.comparison import Counts, classes_of, f1, iou
 
 
 class ClassScores(MulticlassConfusionMatrix):

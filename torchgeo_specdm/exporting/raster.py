@@ -1,6 +1,6 @@
 """One GeoTIFF with all that GDAL has a place for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,18 @@ def write_raster(
             raster.update_tags(band, ns='IMAGERY', CENTRAL_WAVELENGTH_UM=f'{wavelength / 1000:.7g}')
 
 
-def palette(spec: DatasetSpec) -> dict[int, tuple[int, int, int]]:
-    """The colour of each class, 0-255, by its value."""
+def palette(spec: DatasetSpec, values: Iterable[int] | None = None) -> dict[int, tuple[int, int, int]]:
+    """The colour of each class, 0-255, by its value in the file: its index, or one of ``values``."""
     rows = np.rint(class_colors(spec) * 255).astype(int).tolist()
-    return {value: (row[0], row[1], row[2]) for value, row in enumerate(rows)}
+    return {value: (row[0], row[1], row[2]) for value, row in zip(_values(spec, values), rows, strict=True)}
 
 
-def class_tags(spec: DatasetSpec) -> dict[str, Any]:
-    """Names of the classes and the ignore index, as tags of a mask."""
-    names: dict[str, Any] = {f'CLASS_{value}': name for value, name in enumerate(spec.classes) if name}
+def class_tags(spec: DatasetSpec, values: Iterable[int] | None = None) -> dict[str, Any]:
+    """Names of the classes, by their values as in :func:`palette`, and the ignore index, as tags of a mask."""
+    pairs = zip(_values(spec, values), spec.classes, strict=True)
+    names: dict[str, Any] = {f'CLASS_{value}': name for value, name in pairs if name}
     return names if spec.ignore_index is None else names | {'IGNORE_INDEX': spec.ignore_index}
+
+
+def _values(spec: DatasetSpec, values: Iterable[int] | None) -> Iterable[int]:
+    return range(spec.num_classes) if values is None else values

@@ -8,7 +8,7 @@ import numpy as np
 from torchgeo_specdm.datasets.segmunich import segmunich_spec
 from torchgeo_specdm.datasets.segmunich_files import CODES
 from torchgeo_specdm.exporting.base import Format, Item, Write, differences
-from torchgeo_specdm.exporting.raster import palette, write_raster
+from torchgeo_specdm.exporting.raster import class_tags, palette, write_raster
 from torchgeo_specdm.sensors import SENTINEL2_L1C, SPECDM_BANDS
 
 _CODE_OF_CLASS = np.array([code for code, _ in sorted(CODES.items(), key=lambda pair: pair[1])], np.uint8)
@@ -46,14 +46,13 @@ class SegMunichLayout(Format):
     def _label(self, path: Path, items: Sequence[Item]) -> None:
         (item,), spec = items, self.spec
         codes = _CODE_OF_CLASS.tolist()
-        names = {f'CLASS_{code}': name for code, name in zip(codes, spec.classes, strict=True) if name}
         write_raster(
             path,
             _CODE_OF_CLASS[item.mask][None],
             self.grid.place(item.index, spec),
-            {**item.tags, **names},
+            {**item.tags, **class_tags(spec, codes)},
             bands=('code',),
-            colors=dict(zip(codes, palette(spec).values(), strict=True)),
+            colors=palette(spec, codes),
         )
 
 

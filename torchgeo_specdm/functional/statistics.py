@@ -1,9 +1,17 @@
-"""Statistics of each band of a dataset that does not fit into memory."""
+"""Statistics of each band of a dataset that does not fit into memory, and the samples that they are taken from."""
 
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
+
+
+def some_samples(dataset: Any, count: int) -> Subset[Any]:
+    """At most ``count`` samples of a map-style dataset, drawn at random but always the same ones."""
+    return Subset(dataset, np.random.default_rng(0).permutation(len(dataset))[:count].tolist())
 
 
 def band_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -46,7 +45,7 @@ class Table:
         count: Most samples of each split.
         cache: Where rows are kept.
         device: Where samples are generated and networks look at them; by default a GPU where there is one.
-        sampling: Arguments of :class:`SpecDMSynthetic`, unless said otherwise.
+        sampling: Arguments of :class:`SpecDMSynthetic`, unless said otherwise; 20 steps by default.
     """
 
     def __init__(
@@ -56,10 +55,10 @@ class Table:
         count: int,
         cache: Cache,
         device: str | None = None,
-        sampling: Mapping[str, Any] = MappingProxyType({'steps': 20}),
+        sampling: Mapping[str, Any] | None = None,
     ) -> None:
         self.checkpoint, self.data, self.count, self.cache = checkpoint, real, count, cache
-        self.device, self.sampling = device, sampling
+        self.device, self.sampling = device, sampling or {'steps': 20}
         spec = self.spec = real.spec
         self.features = image_observers(spec, resolve_device(device))
         self.observers = pair_observers(real.train, spec, count, self.features)
