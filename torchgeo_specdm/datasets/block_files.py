@@ -74,5 +74,5 @@ def _checksum(block: Block) -> int:
     found = 0
     for name, value in sorted(block.items()):
         found = zlib.crc32(json.dumps([name, str(value.dtype), *value.shape]).encode(), found)
-        found = zlib.crc32(value.flatten().view(torch.uint8).numpy(), found)
+        found = zlib.crc32(value.flatten().view(torch.uint8).numpy().data, found)
     return found
