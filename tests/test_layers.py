@@ -13,7 +13,7 @@ LAYERS = {
     **dict.fromkeys(['functional', 'models', 'diffusion'], 1),
     **dict.fromkeys(['checkpoint', 'pipeline', 'plotting', 'class_statistics'], 2),
     **dict.fromkeys(['metrics', 'extractors', 'alignment', 'datasets'], 2),
-    **dict.fromkeys(['datamodules', 'tasks', 'export', 'exporting'], 3),
+    **dict.fromkeys(['datamodules', 'tasks', 'export', 'exporting', 'producer'], 3),
     **dict.fromkeys(['report', 'comparison', 'resume', 'stages', 'evaluation', 'card', 'downstream'], 4),
     **dict.fromkeys(['demo', 'demo_cases', 'demo_page', 'fit', 'cli', '__main__'], 5),
 }

@@ -130,15 +130,6 @@ def test_what_is_done_to_a_sample_does_not_reach_the_disk(checkpoint: Path) -> N
     assert all_same(list(SpecDMSynthetic(checkpoint, 4, **SETTINGS)), reference)
 
 
-def test_workers_generate_each_block_once(checkpoint: Path, generated: Callable[[], list[int]]) -> None:
-    reference = uncached(checkpoint, 24)
-    made = len(generated())
-    loader = DataLoader(SpecDMSynthetic(checkpoint, 24, **SETTINGS), 3, shuffle=True, num_workers=2)
-    assert len(torch.cat([batch['mask'] for batch in loader])) == 24
-    assert sorted(generated()[made:]) == list(range(0, 24, 4))
-    assert all_same(list(SpecDMSynthetic(checkpoint, 24, **SETTINGS)), reference)
-
-
 # One spawned worker shows what two would; each imports everything anew, which takes seconds
 @pytest.mark.parametrize(('workers', 'context'), [(2, 'fork'), (1, 'spawn')])
 def test_workers_of_a_materialized_dataset_load_nothing(checkpoint: Path, workers: int, context: str) -> None:
@@ -168,7 +159,8 @@ def test_workers_read_what_a_gpu_made_and_never_touch_it(
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: pytest.fail('CUDA was touched'))
     [batch] = DataLoader(dataset, 4, num_workers=1, sampler=range(4))
     assert torch.equal(batch['image'], torch.stack([source[index]['image'] for index in range(4)]))
-    with pytest.raises(SpecDMError, match=r'materialize\(\)'):
+    # The producer is a process of its own, which finds no GPU
+    with pytest.raises(SpecDMError, match="has failed: device is 'cuda', but PyTorch finds no GPU"):
         list(DataLoader(dataset, 4, num_workers=1, sampler=range(4, 8)))
 
 

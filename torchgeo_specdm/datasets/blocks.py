@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 
 import torch
 from torch import Tensor
@@ -39,6 +39,12 @@ def _stored_types(spec: DatasetSpec) -> tuple[torch.dtype, torch.dtype]:
     image = getattr(torch, spec.dtype) if spec.dtype in ('uint8', 'uint16', 'int16') else torch.float32
     values = (0, spec.num_classes - 1, spec.ignore_index or 0)
     return image, torch.uint8 if min(values) >= 0 and max(values) < 256 else torch.int64
+
+
+def keep(blocks: MutableMapping[int, Block], numbers: range) -> None:
+    """Drop blocks outside of ``numbers``."""
+    for number in [number for number in blocks if number not in numbers]:
+        del blocks[number]
 
 
 class RecentBlocks:
@@ -82,12 +88,21 @@ class RecentBlocks:
         self._served += len(positions)
         return samples
 
-    def reserve(self, length: int) -> None:
-        """Make room for the first ``length`` samples, where that means anything."""
+    def reserve(self, length: int) -> bool:
+        """Make room for the first ``length`` samples where blocks stay, and say whether they do."""
+        return False
 
-    def fill(self, length: int) -> bool:
+    def fill(self, length: int, processes: int = 1) -> bool:
         """Generate the first ``length`` samples where blocks stay, and say whether all of them are there."""
         return False
+
+    def forget(self, numbers: range) -> None:
+        """Drop what this process holds of blocks outside of ``numbers``."""
+        keep(self._blocks, numbers)
+
+    def discard(self, numbers: range) -> None:
+        """Delete blocks outside of ``numbers``, wherever they are kept."""
+        self.forget(numbers)
 
     def block(self, number: int) -> Block:
         """The samples [number * size, (number + 1) * size) as they are stored."""

@@ -6,32 +6,29 @@ there is whole, and a process that is killed leaves nothing but a lock, which th
 """
 
 import errno
-import shutil
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from torchgeo_specdm.datasets.block_files import DamagedBlockError, read_block, write_block
-from torchgeo_specdm.datasets.blocks import Block, RecentBlocks
+from torchgeo_specdm.datasets.blocks import Block, RecentBlocks, keep
 from torchgeo_specdm.datasets.cache_home import BLOCK, enter, gigabytes, make_room
-from torchgeo_specdm.datasets.settings import Settings
+from torchgeo_specdm.datasets.disk import full_disk_is_an_error, require_space
+from torchgeo_specdm.datasets.filling import Helpers, fill
+from torchgeo_specdm.datasets.wishes import Wishes
 from torchgeo_specdm.errors import SpecDMError
+
+if TYPE_CHECKING:
+    from torchgeo_specdm.datasets.generation import BlockGenerator
 
 # Files that stay mapped; the system allows some 65 000 maps in a process
 _MAPS = 8192
 _LOCKS = 'locks'
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_REMEDY = (
-    'free some (specdm cache list, specdm cache clear), name another folder with cache= or $SPECDM_CACHE, or keep '
-    'blocks in memory with cache=None'
-)
 
 
 class BlockCache(RecentBlocks):
@@ -39,14 +36,14 @@ class BlockCache(RecentBlocks):
 
     Args:
         home: Folder of all datasets.
-        settings: Of the dataset.
         names: What readers know it by, see :func:`~torchgeo_specdm.datasets.cache_home.enter`.
         sample_bytes: Size of a sample [byte].
-        generate: Makes the block of a number.
+        generate: Makes the block of a number, from the settings of the dataset.
         max_bytes: Largest size of ``home`` [byte]; blocks of datasets that nobody uses are deleted for it.
 
     Attributes:
         writable: Whether blocks can be added.
+        job: What a producer of the same blocks is told; None where it cannot make them.
 
     Raises:
         SpecDMError: The disk is full.
@@ -55,50 +52,57 @@ class BlockCache(RecentBlocks):
     def __init__(
         self,
         home: Path,
-        settings: Settings,
         names: Mapping[str, str],
         sample_bytes: int,
-        generate: Callable[[int], Block],
+        generate: 'BlockGenerator',
         max_bytes: int | None = None,
     ) -> None:
-        super().__init__(settings.block_size, generate)
-        self.key = settings.key
+        super().__init__(generate.settings.block_size, generate)
+        self.key = generate.settings.key
         self.folder = home / self.key
-        self.block_bytes = settings.block_size * sample_bytes
+        self.block_bytes = self.size * sample_bytes
         self.max_bytes = max_bytes
-        self.writable = self._enter({**names, 'settings': settings.to_dict()})
+        self.job = generate.job(
+            home=str(home.absolute()), names=dict(names), sample_bytes=sample_bytes, max_bytes=max_bytes
+        )
+        self.writable = self._enter({**names, 'settings': generate.settings.to_dict()})
+        self._load = generate.load
         self._maps: OrderedDict[int, Block] = OrderedDict()
         self._sound: set[int] = set()
+        self._stated = 0
 
-    def reserve(self, length: int) -> None:
+    def reserve(self, length: int) -> bool:
         """Say how large those of the first ``length`` samples are that are missing, and make room for them.
+
+        Returns:
+            Whether blocks can be added.
 
         Raises:
             SpecDMError: They do not fit on the disk, or not below ``max_bytes``.
         """
         count = self._count(length)
-        missing = count - len(self._there(count))
+        missing = count - len(self._there() & set(range(count)))
         if not missing or not self.writable:
-            return
+            return self.writable
         # Here and below, not above: it takes a second, and workers do without
         from lightning.fabric.utilities.rank_zero import rank_zero_info  # type: ignore[attr-defined]
 
         needed = missing * self.block_bytes
         if self.max_bytes is not None:
             make_room(self.folder.parent, self.folder, needed, self.max_bytes)
-        free = shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise SpecDMError(
-                f'{missing * self.size} synthetic samples need {gigabytes(needed)}, and the disk of {self.folder} has '
-                f'{gigabytes(free)}: use fewer samples, {_REMEDY}'
-            )
-        rank_zero_info(
-            f'{missing * self.size} of {count * self.size} synthetic samples will be generated: {gigabytes(needed)} in '
-            f'{self.folder}'
-        )
+        require_space(self.folder, needed, f'{missing * self.size} synthetic samples')
+        if missing != self._stated:
+            self._stated = missing
+            share = f'{missing * self.size} of {count * self.size} synthetic samples'
+            rank_zero_info(f'{share} will be generated: {gigabytes(needed)} in {self.folder}')
+        return True
 
-    def fill(self, length: int) -> bool:
+    def fill(self, length: int, processes: int = 1) -> bool:
         """Generate those of the first ``length`` samples that are missing; processes that do so at once share the work.
+
+        Args:
+            length: Number of samples.
+            processes: So many work on them, this one among them, where that pays.
 
         Returns:
             Whether all of them are on the disk; nothing is generated where it cannot be written to.
@@ -106,30 +110,56 @@ class BlockCache(RecentBlocks):
         Raises:
             SpecDMError: They do not fit on the disk, or the device cannot be used.
         """
-        from lightning.fabric.utilities.rank_zero import rank_zero_only
-
         self.reserve(length)
-        count = self._count(length)
-        there = self._there(count)
+        numbers = range(self._count(length))
+        missing = set(numbers) - self._there()
         if not self.writable:
-            return len(there) == count
-        quiet = len(there) == count or rank_zero_only.rank != 0  # type: ignore[attr-defined]
-        total, done = count * self.size, len(there) * self.size
-        with tqdm(desc='generating', unit='pair', total=total, initial=done, disable=quiet) as bar:
-            waiting = []
-            for number in range(count):
-                try:
-                    self._obtain(number, wait=False)
-                    bar.update(0 if number in there else self.size)
-                except Timeout:
-                    waiting.append(number)  # another process is at it
-            for number in waiting:
-                self._obtain(number)
-                bar.update(self.size)
+            return not missing
+        if missing:
+            self._load()  # lest it count as the time of a block
+        job = None if self.job is None else {**self.job, 'fill': len(numbers)}
+        with Helpers(job, processes - 1) as helpers:
+            fill(numbers, missing, self._obtain, self.size, helpers)
         # What the filter counted, in the order of the blocks
-        for number in range(count):
+        for number in numbers:
             self.block(number)
         return True
+
+    def has(self, number: int) -> bool:
+        """Whether there is a file of this block."""
+        return self._path(number).exists()
+
+    def make(self, number: int) -> bool:
+        """Generate a block for others, unless it is there or another process is at it.
+
+        Returns:
+            Whether it was generated.
+
+        Raises:
+            SpecDMError: It cannot be generated or written.
+        """
+        if self.has(number):
+            return False
+        try:
+            self._make(number, wait=False)
+        except Timeout:
+            return False
+        # A file that is mapped keeps its place on the disk when it is deleted
+        self._maps.pop(number)
+        return True
+
+    def forget(self, numbers: range) -> None:
+        """Unmap blocks outside of ``numbers``."""
+        super().forget(numbers)
+        keep(self._maps, numbers)
+
+    def discard(self, numbers: range) -> None:
+        """Delete the files of blocks outside of ``numbers``, and wishes for them."""
+        super().discard(numbers)
+        if self.writable:
+            Wishes(self.folder).drop(numbers)
+            for number in self._there() - set(numbers):
+                self._path(number).unlink(missing_ok=True)
 
     def _read(self, number: int) -> Block:
         return self._obtain(number)
@@ -157,7 +187,7 @@ class BlockCache(RecentBlocks):
 
     def _make(self, number: int, wait: bool) -> Block:
         """The block, generated unless another process has done so meanwhile."""
-        with self._full_disk_is_an_error(f'block {number}'):
+        with full_disk_is_an_error(self.folder, f'block {number}'):
             lock = self.folder / _LOCKS / f'{number:08d}.lock'
             lock.parent.mkdir(parents=True, exist_ok=True)
             held = FileLock(lock).acquire(timeout=-1 if wait else 0)
@@ -172,14 +202,14 @@ class BlockCache(RecentBlocks):
             block = self._generate(number)
             if self.max_bytes is not None:
                 make_room(self.folder.parent, self.folder, self.block_bytes, self.max_bytes)
-            with self._full_disk_is_an_error(f'block {number}'):
+            with full_disk_is_an_error(self.folder, f'block {number}'):
                 write_block(self._path(number), block, self.key, number)
             self._sound.add(number)
             return self._find(number)
 
     def _enter(self, description: Mapping[str, Any]) -> bool:
         try:
-            with self._full_disk_is_an_error('the cache'):
+            with full_disk_is_an_error(self.folder, 'the cache'):
                 enter(self.folder.parent, self.key, description, self)
         except (FileExistsError, NotADirectoryError) as error:
             raise SpecDMError(f'the cache {self.folder.parent} is no folder: name one with cache=') from error
@@ -201,22 +231,9 @@ class BlockCache(RecentBlocks):
         """Blocks that hold the first ``length`` samples."""
         return -(-length // self.size)
 
-    def _there(self, count: int) -> set[int]:
-        """Those of the first ``count`` blocks that have a file."""
-        numbers = (int(path.stem) for path in self.folder.glob(f'*{BLOCK}'))
-        return {number for number in numbers if number < count}
+    def _there(self) -> set[int]:
+        """Blocks that have a file."""
+        return {int(path.stem) for path in self.folder.glob(f'*{BLOCK}')}
 
     def _warn_of_damage(self, number: int, error: DamagedBlockError) -> None:
         warnings.warn(f'{self._path(number)} {error}: it is generated again', stacklevel=8)
-
-    @contextmanager
-    def _full_disk_is_an_error(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            raise SpecDMError(
-                f'the disk of {self.folder} is full: {what} could not be written, what was there before is kept; '
-                f'{_REMEDY}'
-            ) from error

@@ -193,3 +193,21 @@ def make_conditions(
             )
         conditions.append(Agreement(agreement))
     return tuple(conditions)
+
+
+def restore_conditions(identities: Sequence[Mapping[str, Any]], checkpoint: Path) -> tuple[Condition, ...]:
+    """The conditions of these identities, in a process that has nothing else of them.
+
+    Raises:
+        SpecDMError: Samples are given, of which an identity holds but a hash.
+    """
+    told = {name: value for identity in identities for name, value in identity.items()}
+    if not portable(identities):
+        raise SpecDMError('given samples do not go to another process')
+    spec = SpecDMPipeline.read_spec(checkpoint)
+    return make_conditions(checkpoint, spec, told.get('classes'), None, (), told.get('agreement', 1.0))
+
+
+def portable(identities: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether conditions of these identities can be made anew from them."""
+    return not any('given' in identity for identity in identities)

@@ -1,7 +1,7 @@
 """What makes a block: the networks of a checkpoint, the settings and a number."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchgeo_specdm.datasets.blocks import Block, compact
-from torchgeo_specdm.datasets.conditions import Condition
+from torchgeo_specdm.datasets.conditions import Condition, portable, restore_conditions
 from torchgeo_specdm.datasets.device import check_device, same_arithmetic
 from torchgeo_specdm.datasets.filtered import fill_block, load_filter
 from torchgeo_specdm.datasets.settings import Settings
@@ -48,6 +48,37 @@ class BlockGenerator:
         self._owner = owner
         self._networks: tuple[SpecDMPipeline, PairFilter | None] | None = None
 
+    @classmethod
+    def from_job(cls, job: Mapping[str, Any]) -> 'BlockGenerator':
+        """The generator of a job, in the process that will use it."""
+        settings = Settings(**job['settings'])
+        checkpoint, pair_filter = Path(job['checkpoint']), job['filter']
+        return cls(
+            settings,
+            checkpoint,
+            None if pair_filter is None else Path(pair_filter),
+            restore_conditions(settings.conditions, checkpoint),
+            torch.device(job['device']),
+            os.getpid(),
+        )
+
+    def job(self, **cache: Any) -> dict[str, Any] | None:
+        """All that another process needs to generate the same blocks, as JSON values; None where samples are given.
+
+        Args:
+            cache: What it needs beside, as JSON values.
+        """
+        if not portable(self.settings.conditions):
+            return None
+        return {
+            'settings': self.settings.to_dict(),
+            'checkpoint': str(self.checkpoint.absolute()),
+            'filter': None if self.filter is None else str(self.filter.absolute()),
+            'device': str(self.device),
+            'key': self.settings.key,
+            **cache,
+        }
+
     def __call__(self, number: int) -> Block:
         """Block ``number``, a function of the settings alone, in compact types.
 
@@ -58,7 +89,7 @@ class BlockGenerator:
         Raises:
             SpecDMError: The device cannot be used, or the weights are no longer those of the settings.
         """
-        pipeline, pair_filter = self._load()
+        pipeline, pair_filter = self.load()
         if pair_filter is None:
             return compact(self._sample(number, pipeline), pipeline.spec)
         size, candidates = self.settings.block_size, self.settings.candidates or 1
@@ -67,6 +98,21 @@ class BlockGenerator:
         with same_arithmetic(pair_filter.judge.mean.device):
             block, summary = fill_block(batches, pair_filter, size)
         return compact(block, pipeline.spec) | {'summary': torch.tensor(astuple(summary))}
+
+    def load(self) -> 'tuple[SpecDMPipeline, PairFilter | None]':
+        """The networks, loaded at the first call.
+
+        Raises:
+            SpecDMError: The device cannot be used, or the weights are no longer those of the settings.
+        """
+        check_device(self.device, forked=os.getpid() != self._owner)
+        if self._networks is None:
+            pair_filter = None if self.filter is None else load_filter(self.filter, self.device)
+            pipeline = SpecDMPipeline.from_pretrained(self.checkpoint, self.device)
+            # After loading: a checkpoint that is replaced meanwhile must not pass for the old one
+            self.settings.require(self.checkpoint, self.filter, self.device)
+            self._networks = pipeline, pair_filter
+        return self._networks
 
     def _sample(self, number: int, pipeline: SpecDMPipeline) -> Block:
         """Batch ``number`` as the generator makes it."""
@@ -77,13 +123,3 @@ class BlockGenerator:
             asked |= condition.arguments(indices, pipeline, settings.seed)
         with same_arithmetic(pipeline.device):
             return pipeline.sample(indices, seed=settings.seed, steps=settings.steps, solver=settings.solver, **asked)
-
-    def _load(self) -> 'tuple[SpecDMPipeline, PairFilter | None]':
-        check_device(self.device, forked=os.getpid() != self._owner)
-        if self._networks is None:
-            pair_filter = None if self.filter is None else load_filter(self.filter, self.device)
-            pipeline = SpecDMPipeline.from_pretrained(self.checkpoint, self.device)
-            # After loading: a checkpoint that is replaced meanwhile must not pass for the old one
-            self.settings.require(self.checkpoint, self.filter, self.device)
-            self._networks = pipeline, pair_filter
-        return self._networks

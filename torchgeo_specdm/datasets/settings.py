@@ -40,6 +40,8 @@ class Settings:
         arithmetic: Data type of the networks.
         libraries: Version by name of the libraries whose arithmetic this is.
         sampling: Version of this package's sampling.
+        fresh: Samples of an epoch where each epoch goes on behind the one before. It changes no sample, but such blocks
+            are deleted once they are read, so they are kept apart from others.
     """
 
     generator: str
@@ -56,10 +58,12 @@ class Settings:
     arithmetic: str
     libraries: Mapping[str, str]
     sampling: int = SAMPLING
+    fresh: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON values."""
-        return asdict(self)
+        """The settings as JSON values; ``fresh`` is among them where it means anything."""
+        told = asdict(self)
+        return told if self.fresh else {name: value for name, value in told.items() if name != 'fresh'}
 
     @property
     def device_type(self) -> str:
@@ -106,6 +110,7 @@ def decide(
     batch_size: int | None,
     candidates: int,
     guidance: float | None,
+    fresh: int | None = None,
 ) -> Settings:
     """The settings that arguments of :class:`~torchgeo_specdm.datasets.SpecDMSynthetic` mean on a device.
 
@@ -128,4 +133,5 @@ def decide(
         device=device_model(device),
         arithmetic='float32',
         libraries={name: version(name) for name in ('torch', 'diffusers')},
+        fresh=fresh,
     )

@@ -6,52 +6,44 @@ workers nor repetition change a bit of a sample.
 """
 
 import operator
-import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
-from torchgeo.datasets import NonGeoDataset
+from torch.utils.data import Dataset
 
 from torchgeo_specdm.catalogue import resolve
-from torchgeo_specdm.datasets.blocks import RecentBlocks, sample_bytes
-from torchgeo_specdm.datasets.cache import BlockCache
+from torchgeo_specdm.datasets.block_dataset import BlockDataset
 from torchgeo_specdm.datasets.cache_home import default_home
 from torchgeo_specdm.datasets.conditions import make_conditions
-from torchgeo_specdm.datasets.device import parse_device, resolve_device
+from torchgeo_specdm.datasets.device import parse_device
 from torchgeo_specdm.datasets.filtered import FilterSummary, Verdict, find_filter, verdict
-from torchgeo_specdm.datasets.generation import BlockGenerator
-from torchgeo_specdm.datasets.settings import Settings, decide
 from torchgeo_specdm.diffusion import SOLVERS
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.hub import folder_name
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.spec import DatasetSpec
-
-_T = TypeVar('_T')
 
 
 class _OpenEndedError(SpecDMError, TypeError):
     """The length of a dataset without one; a TypeError is what ``len()`` is expected to raise."""
 
 
-class SpecDMSynthetic(NonGeoDataset):
+class SpecDMSynthetic(BlockDataset):
     """Image-mask pairs drawn from a checkpoint, each a function of the checkpoint, ``seed`` and its index.
 
     Samples hold ``image`` (float32) and ``mask`` (int64) on the CPU, in the shapes of
     :mod:`torchgeo_specdm.spec` and the unit of the real dataset, and ``synthetic`` (0-d bool, True).
 
     Nothing is loaded before the first access. What was generated is kept on disk, and every dataset of the same
-    :attr:`settings` reads it there; :meth:`materialize` generates all of it at once. Without a cache, recent blocks are
-    kept in memory up to a fixed size; a dataset larger than that is best read in order, since a random access generates
-    a whole block. On a CPU one thread generates, as the number of threads would change the last bits: use workers for
-    more.
+    :attr:`settings` reads it there; :meth:`materialize` generates all of it at once. Workers of a ``DataLoader`` only
+    read: a process of its own generates what is missing (:mod:`torchgeo_specdm.datasets.streamed`). Without a cache,
+    recent blocks are kept in memory up to a fixed size; a dataset larger than that is best read in order, since a
+    random access generates a whole block. On a CPU one thread generates, as the number of threads would change the last
+    bits: ``materialize(processes=...)`` and workers use more cores.
 
     Args:
         checkpoint: Folder written by ``specdm fit`` or :meth:`SpecDMPipeline.save_pretrained`; or a name that ``specdm
@@ -107,6 +99,7 @@ class SpecDMSynthetic(NonGeoDataset):
         agreement: float = 1.0,
         cache: bool | str | Path | None = True,
         max_bytes: int | None = None,
+        fresh: bool = False,
         transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
     ) -> None:
         for name, value, least in (
@@ -132,21 +125,9 @@ class SpecDMSynthetic(NonGeoDataset):
         self.cache = default_home() if cache is True else Path(cache) if cache else None
         self.max_bytes = max_bytes
         self.transforms = transforms
-        self._settings: Settings | None = None
-        self._halved = False
-        self._forget()
-
-    def _forget(self) -> None:
-        """Drop everything that belongs to this process."""
-        self._pid = os.getpid()
-        self._blocks: RecentBlocks | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a spawned worker receives: the settings if they are decided, but neither networks nor blocks."""
-        return {name: value for name, value in self.__dict__.items() if name not in ('_pid', '_blocks')}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.fresh = fresh
+        if fresh:
+            self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._forget()
 
     def __len__(self) -> int:
@@ -188,62 +169,6 @@ class SpecDMSynthetic(NonGeoDataset):
         """
         positions = [self._position(index) for index in indices]
         return self._guarded(lambda: self._read(positions))
-
-    @property
-    def settings(self) -> Settings:
-        """All that the samples depend on. Decided at the first use of the dataset; copies for workers share it.
-
-        Raises:
-            SpecDMError: The device cannot be used.
-        """
-        if self._settings is None:
-            self._settings = decide(
-                self.checkpoint,
-                self.filter,
-                self.conditions,
-                resolve_device(self.device, forked=self._pid != os.getpid()),
-                seed=self.seed,
-                steps=self.steps,
-                solver=self.solver,
-                batch_size=self.batch_size,
-                candidates=self.candidates,
-                guidance=self.guidance,
-            )
-        return self._settings
-
-    @property
-    def block_size(self) -> int:
-        """Samples generated together."""
-        return self.settings.block_size
-
-    def materialize(self, length: int | None = None) -> bool:
-        """Generate all samples that are not in the cache yet, with a progress bar.
-
-        After that, workers of a ``DataLoader`` only read, in any order, also where generation is on a GPU. An
-        interrupted call continues where it was; processes that call it at once share the work.
-
-        Args:
-            length: The first so many samples; by default all.
-
-        Returns:
-            Whether all of them are in the cache now. False where it cannot be written to, of which a warning tells.
-
-        Raises:
-            TypeError: The dataset is open-ended, and ``length`` is not given.
-            SpecDMError: There is no cache, the samples do not fit on the disk, or the device cannot be used.
-        """
-        if self.cache is None:
-            raise SpecDMError('there is nowhere to keep samples with cache=None: make the dataset with a cache')
-        count = len(self) if length is None else length
-        return self._guarded(lambda: self._open().fill(count))
-
-    def reserve(self, length: int) -> None:
-        """Say how much disk the first ``length`` samples take, and make room for those that are not there.
-
-        Raises:
-            SpecDMError: They do not fit.
-        """
-        self._open().reserve(length)
 
     def verdict(self, index: int) -> Verdict:
         """What the filter said of the sample at ``index``.
@@ -297,51 +222,12 @@ class SpecDMSynthetic(NonGeoDataset):
             position += 0 if self.length is None else self.length
         if position < 0 or (self.length is not None and position >= self.length):
             raise IndexError(f'index {index} is out of range of a synthetic dataset of length={self.length}')
-        return position
+        return self._first() + position
 
     def _read(self, positions: Sequence[int]) -> list[dict[str, Any]]:
-        samples = self._open().samples(positions)
+        blocks = self._open()
+        if self.fresh:
+            blocks.forget(self._kept_blocks())
+        samples = blocks.samples(positions)
         samples = samples if self.transforms is None else [self.transforms(sample) for sample in samples]
         return [sample | {'synthetic': torch.tensor(True)} for sample in samples]
-
-    def _open(self) -> RecentBlocks:
-        """The blocks of the settings."""
-        if self._blocks is None:
-            settings = self.settings
-            device = self.device or torch.device(settings.device_type)
-            generate = BlockGenerator(settings, self.checkpoint, self.filter, self.conditions, device, self._pid)
-            blocks = RecentBlocks(settings.block_size, generate)
-            if self.cache:
-                names = {'checkpoint': folder_name(self.checkpoint), 'dataset': self.spec.name}
-                size = sample_bytes(self.spec, self.filter is not None)
-                blocks = BlockCache(self.cache, settings, names, size, generate, self.max_bytes)
-            if self.length and get_worker_info() is None:
-                blocks.reserve(self.length)
-            self._blocks = blocks
-        return self._blocks
-
-    def _guarded(self, work: Callable[[], _T]) -> _T:
-        """The result of ``work``, once again with half the batch size where the GPU has too little memory."""
-        try:
-            return work()
-        except torch.cuda.OutOfMemoryError as error:
-            self._halve(error)
-        # Outside the handler: the traceback would keep the tensors of the failed batch alive
-        torch.cuda.empty_cache()
-        return self._guarded(work)
-
-    def _halve(self, error: torch.cuda.OutOfMemoryError) -> None:
-        size = self.block_size
-        if self._halved or size == 1:
-            advice = f'try batch_size={size // 2}' if size > 1 else "use device='cpu'"
-            raise SpecDMError(
-                f'the GPU has too little free memory to generate {size} samples at once: {advice}'
-            ) from error
-        self._halved = True
-        self.batch_size = size // 2
-        self._settings = self._blocks = None
-        warnings.warn(
-            f'the GPU has too little free memory to generate {size} samples at once; from here on the samples are '
-            f'those of batch_size={self.batch_size}',
-            stacklevel=5,
-        )

@@ -1,0 +1,97 @@
+"""Blocks that another process generates while this one reads them."""
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from torchgeo_specdm.datasets.block_files import DamagedBlockError
+from torchgeo_specdm.datasets.blocks import Block
+from torchgeo_specdm.datasets.cache import BlockCache
+from torchgeo_specdm.datasets.disk import full_disk_is_an_error
+from torchgeo_specdm.datasets.producers import Producers
+from torchgeo_specdm.datasets.wishes import LOOK_AHEAD, POLL, Wishes
+from torchgeo_specdm.errors import SpecDMError
+
+
+class StreamedBlocks(BlockCache):
+    """Blocks in a folder, for the worker of a loader: it wishes for those that are missing, and waits for them.
+
+    It holds no lock but that of a user of the dataset, loads no networks and touches no GPU. On a CPU as many producers
+    may work as there are workers, on a GPU one.
+
+    Args:
+        arguments: Of :class:`BlockCache`, whose ``job`` must not be None.
+        end: The block before which to look ahead (exclusive), from the number of the block that is read.
+        named: Of :class:`BlockCache`.
+
+    Raises:
+        SpecDMError: The disk is full.
+    """
+
+    def __init__(self, *arguments: Any, end: Callable[[int], int], **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        assert self.job is not None
+        worker = get_worker_info()
+        on_cpu = self.job['device'] == 'cpu'
+        self._producers = Producers(self.folder, self.job, worker.num_workers if worker and on_cpu else 1)
+        self._wishes = Wishes(self.folder)
+        self._end = end
+        self._asked = 0
+        self._parent = os.getppid()
+
+    def adopt(self, other: BlockCache) -> None:
+        """Take over the blocks that this process inherited, opened and checked."""
+        self._maps |= other._maps
+        self._sound |= other._sound
+
+    def samples(self, positions: Sequence[int]) -> list[dict[str, Tensor]]:
+        """As of other blocks; all that are missing are wished for at once."""
+        numbers = sorted({position // self.size for position in positions})
+        missing = [number for number in numbers if number not in self._maps and not self.has(number)]
+        if len(missing) > LOOK_AHEAD:
+            warnings.warn(
+                f'{len(positions)} samples lie in {len(numbers)} blocks of {self.size}, of which {len(missing)} have '
+                'to be generated first: a shuffled loader is fast after materialize(); that of MixedDataModule reads '
+                'block by block',
+                stacklevel=4,
+            )
+        for number in numbers:
+            self._look_ahead(number, number in missing)
+        return super().samples(positions)
+
+    def _look_ahead(self, number: int, missing: bool) -> None:
+        if not self.writable:
+            return
+        end = self._end(number)
+        if missing or (end > self._asked and not self.has(end - 1)):
+            self._asked = max(end, self._asked)
+            self._wish(number, end)
+
+    def _make(self, number: int, wait: bool) -> Block:
+        """The block, once a producer has generated it."""
+        while True:
+            try:
+                block = self._find(number)
+            except FileNotFoundError:
+                pass
+            except DamagedBlockError as error:
+                self._warn_of_damage(number, error)
+                self._path(number).unlink(missing_ok=True)
+            else:
+                self._producers.succeeded()
+                return block
+            if os.getppid() != self._parent:
+                self._producers.close()
+                raise SpecDMError('the process that started this one has ended')
+            self._wish(number, max(number + 1, self._end(number)))
+            time.sleep(POLL)
+
+    def _wish(self, number: int, end: int) -> None:
+        with full_disk_is_an_error(self.folder, 'a wish'):
+            self._wishes.add(number, end)
+        self._producers.ensure()
