@@ -17,6 +17,8 @@ from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
 from tests.fake import FakeDataModule, FakePairs
 from torchgeo_specdm.datamodules import mixed as module
 from torchgeo_specdm.datamodules.mixed import MixedDataModule
+from torchgeo_specdm.datasets.order import MixedSampler
+from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import CheckpointError, SpecDMError, SpecMismatchError
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
@@ -80,12 +82,11 @@ class Watching(SemanticSegmentation):  # type: ignore[misc]
 def trainer(folder: Path, **arguments: Any) -> Trainer:
     return Trainer(
         accelerator='cpu',
-        max_epochs=1,
         default_root_dir=folder,
         logger=TensorBoardLogger(folder),
         enable_progress_bar=False,
         enable_model_summary=False,
-        **arguments,
+        **{'max_epochs': 1} | arguments,
     )
 
 
@@ -194,6 +195,67 @@ def test_without_a_cache_workers_generate_on_the_cpu_only(checkpoint: Path, monk
     monkeypatch.setattr(module, 'resolve_device', lambda device: torch.device('cuda'))
     with pytest.warns(UserWarning, match='without workers'):
         assert data.train_dataloader().num_workers == 0
+
+
+class Seeing(MixedDataModule):
+    """Records the synthetic images of each epoch, in their order and before they are normalised."""
+
+    seen: dict[int, list[torch.Tensor]]
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if 'synthetic' in batch:
+            self.seen.setdefault(self.trainer.current_epoch, []).extend(batch['image'][batch['synthetic']])
+        return super().on_before_batch_transfer(batch, dataloader_idx)
+
+
+def test_a_resumed_training_reads_fresh_samples_of_its_epoch(checkpoint: Path, tmp_path: Path) -> None:
+    """Two epochs at once, and one after the other in two processes: the same samples."""
+
+    def run(folder: Path, epochs: int, start: Path | None = None) -> dict[int, list[torch.Tensor]]:
+        real = FakeDataModule(length=8, batch_size=4)
+        data = Seeing(real, checkpoint, 1, steps=1, sample_batch_size=4, device='cpu', fresh=True)
+        data.seen = {}
+        settings = {'max_epochs': epochs, 'limit_val_batches': 1, 'num_sanity_val_steps': 0}
+        trainer(folder, **settings).fit(segmentation(), data, ckpt_path=start)
+        return data.seen
+
+    whole = run(tmp_path / 'whole', 2)
+    assert sorted(whole) == [0, 1]
+    run(tmp_path / 'parts', 1)
+    resumed = run(tmp_path / 'parts', 2, next((tmp_path / 'parts').rglob('*.ckpt')))
+    assert sorted(resumed) == [1]
+    assert torch.equal(torch.stack(resumed[1]), torch.stack(whole[1]))
+    endless = SpecDMSynthetic(checkpoint, steps=1, batch_size=4, device='cpu')
+    for epoch, images in whole.items():
+        expected = torch.stack([endless[8 * epoch + index]['image'] for index in range(8)])
+        assert torch.equal(torch.stack(images), expected)
+
+
+def test_a_stream_is_not_generated_before(checkpoint: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpecDMPipeline, 'sample', lambda *_, **__: pytest.fail('generated'))
+    for asked in ({'stream': True}, {'fresh': True}):
+        data = MixedDataModule(FakeDataModule(num_workers=2), checkpoint, 1, steps=1, device='cpu', **asked)
+        data.setup('fit')
+        data.setup('fit')
+        assert len(data.synthetic) == 8
+        loader = data.train_dataloader()
+        assert loader.num_workers == 2
+        assert isinstance(loader.sampler, MixedSampler)
+        # Workers leave generating to a process of its own, so the device does not matter
+        with monkeypatch.context() as patch:
+            patch.setattr(module, 'resolve_device', lambda device: torch.device('cuda'))
+            assert data.train_dataloader().num_workers == 2
+    assert not list(own_cache.rglob('*.safetensors'))
+
+
+def test_epochs_have_orders_of_their_own(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = MixedDataModule(FakeDataModule(), checkpoint, 1, steps=1)
+    data.setup('fit')
+    first, again = (list(data.train_dataloader().sampler) for _ in range(2))
+    assert first == again
+    assert sorted(first) == list(range(16))
+    monkeypatch.setenv('PL_GLOBAL_SEED', '1')
+    assert list(data.train_dataloader().sampler) != first
 
 
 class Detection(FakeDataModule):

@@ -1,47 +1,35 @@
 """Any datamodule of TorchGeo, with synthetic samples in its train split."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch import LightningDataModule
-from matplotlib.figure import Figure
-from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from torchgeo.datamodules import BaseDataModule, GeoDataModule
 from torchgeo.datamodules.utils import collate_fn_detection
 
+from torchgeo_specdm.datamodules.wrapping import WrappingDataModule
 from torchgeo_specdm.datasets.device import resolve_device
 from torchgeo_specdm.datasets.mixed import MixedDataset, parse_ratio
+from torchgeo_specdm.datasets.order import MixedSampler
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.spec import DatasetSpec
 
 
-class _Forward:
-    """An attribute that lives on ``real`` alone, so that both datamodules always agree on it."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, module: Any, owner: type | None = None) -> Any:
-        return self if module is None else getattr(module.real, self.name)
-
-    def __set__(self, module: Any, value: Any) -> None:
-        setattr(module.real, self.name, value)
-
-
-class MixedDataModule(BaseDataModule):
+class MixedDataModule(WrappingDataModule):
     """``real`` with ``ratio`` synthetic samples per real one in its train split; everything else is ``real``'s.
 
     That is: val, test and predict loaders, mean and std, the augmentation on the device, plot and state. A custom
-    sampler of ``real``'s train loader is not taken over: the mixed train split is shuffled.
+    sampler of ``real``'s train loader is not taken over: a :class:`~torchgeo_specdm.datasets.order.MixedSampler`
+    shuffles the mixed train split, another way in each epoch, by ``seed`` and the seed of ``seed_everything``.
 
-    With ``num_workers`` > 0 all synthetic samples are generated before the training, by all ranks together, and the
-    workers read them from the cache. Without workers they are generated as the training needs them. Without a cache,
-    each worker generates the blocks it needs on the CPU; where generation is on a GPU, the train loader then runs
-    without workers.
+    With ``num_workers`` > 0 all synthetic samples are generated before the training, by all ranks together and on a CPU
+    by as many processes as there are workers, and the workers read them from the cache. With ``stream`` the training
+    begins at once, and a process beside it generates them in the order in which they are read. Without workers they are
+    generated as the training needs them. Without a cache, each worker generates the blocks it needs on the CPU; where
+    generation is on a GPU, the train loader then runs without workers.
 
     Args:
         real: Any datamodule of TorchGeo without geographic sampling, whose train samples are image-mask pairs.
@@ -59,6 +47,9 @@ class MixedDataModule(BaseDataModule):
         agreement: How strongly to pull images and masks towards those that go together.
         cache: Folder of the synthetic samples; see :class:`SpecDMSynthetic`.
         max_bytes: Largest size of that folder [byte].
+        stream: Whether to generate during the first epoch instead of before it.
+        fresh: Other synthetic samples in each epoch, generated while the epoch before trains; those of two epochs are
+            on the disk. Implies ``stream``.
         include_real: Whether to train on the real samples too.
         real_spec: Description of the real dataset, where it carries none.
 
@@ -67,27 +58,6 @@ class MixedDataModule(BaseDataModule):
         SpecDMError: ``real`` samples by location or collates objects, an argument is out of range, or there is no such
             filter.
     """
-
-    mean = _Forward()
-    std = _Forward()
-    trainer = _Forward()
-    dataset_class = _Forward()
-    batch_size = _Forward()
-    num_workers = _Forward()
-    dataset = _Forward()
-    val_dataset = _Forward()
-    test_dataset = _Forward()
-    predict_dataset = _Forward()
-    train_batch_size = _Forward()
-    val_batch_size = _Forward()
-    test_batch_size = _Forward()
-    predict_batch_size = _Forward()
-    aug = _Forward()
-    train_aug = _Forward()
-    val_aug = _Forward()
-    test_aug = _Forward()
-    predict_aug = _Forward()
-    collate_fn = _Forward()
 
     def __init__(
         self,
@@ -106,6 +76,8 @@ class MixedDataModule(BaseDataModule):
         agreement: float = 1.0,
         cache: bool | str | None = True,
         max_bytes: int | None = None,
+        stream: bool = False,
+        fresh: bool = False,
         include_real: bool = True,
         real_spec: DatasetSpec | None = None,
     ) -> None:
@@ -116,13 +88,7 @@ class MixedDataModule(BaseDataModule):
         if getattr(real, 'collate_fn', default_collate) is collate_fn_detection:
             raise SpecDMError(f'{type(real).__name__} collates objects (detection); a generator makes image-mask pairs')
         parse_ratio(ratio)
-        self.real = real
-        # Not BaseDataModule's: its state is real's, and this would reset it
-        LightningDataModule.__init__(self)
-        self.prepare_data_per_node = real.prepare_data_per_node
-        self.allow_zero_length_dataloader_with_multiple_devices = (
-            real.allow_zero_length_dataloader_with_multiple_devices
-        )
+        super().__init__(real)
         self.synthetic = SpecDMSynthetic(
             checkpoint,
             seed=seed,
@@ -136,17 +102,15 @@ class MixedDataModule(BaseDataModule):
             agreement=agreement,
             cache=cache,
             max_bytes=max_bytes,
+            fresh=fresh,
         )
-        self._materialized = False
+        self.stream = stream or fresh
+        self._on_disk = False
         self.ratio = ratio
         self.seed = seed
         self.include_real = include_real
         self.real_spec = real_spec
         self.train_dataset: MixedDataset | None = None
-
-    def prepare_data(self) -> None:
-        """Download what ``real`` downloads."""
-        self.real.prepare_data()
 
     def setup(self, stage: str) -> None:
         """Set up the datasets of ``real``, mix its train split and generate what its workers will read.
@@ -161,6 +125,7 @@ class MixedDataModule(BaseDataModule):
         train = self.real.dataset if self.real.train_dataset is None else self.real.train_dataset
         if train is None:
             raise SpecDMError(f'{type(self.real).__name__} has no train dataset to mix synthetic samples into')
+        self.synthetic.length = None
         self.train_dataset = MixedDataset(
             train,
             self.synthetic,
@@ -169,29 +134,25 @@ class MixedDataModule(BaseDataModule):
             include_real=self.include_real,
             real_spec=self.real_spec,
         )
-        count = int(self.train_dataset.is_synthetic.sum())
-        if self.synthetic.cache is None or not count:
-            return
-        # Here, on every rank, and not in prepare_data, which knows neither the stage nor the number of samples
-        if self.real.num_workers:
-            self._materialized = self.synthetic.materialize(count)
-        else:
-            self.synthetic.reserve(count)
-
-    def teardown(self, stage: str) -> None:
-        """Tear down ``real``."""
-        self.real.teardown(stage)
+        self._on_disk = self._provide(int(self.train_dataset.is_synthetic.sum()))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """The mixed train split, shuffled, in ``real``'s batches."""
+        """The mixed train split in ``real``'s batches, from the epoch that the trainer is at."""
         assert self.train_dataset is not None, 'setup comes first'
         batch_size = self.real.train_batch_size or self.real.batch_size
-        ranks = self.trainer.world_size if self.trainer else 1
+        ranks, rank, epoch = 1, 0, 0
+        if self.trainer:
+            ranks, rank, epoch = self.trainer.world_size, self.trainer.global_rank, self.trainer.current_epoch
+        # As Lightning seeds its own samplers
+        seed = self.seed + int(os.environ.get('PL_GLOBAL_SEED', 0))
+        sampler = MixedSampler(self.train_dataset, self.synthetic.block_size, ranks, rank, seed, self.synthetic.fresh)
+        # A training that is resumed asks for the first batches before it tells the sampler
+        sampler.set_epoch(epoch)
         workers = self._workers()
         return DataLoader(
             self.train_dataset,
             batch_size=batch_size,
-            shuffle=True,
+            sampler=sampler,
             num_workers=workers,
             collate_fn=getattr(self.real, 'collate_fn', default_collate),
             # As TorchGeo, unless that would leave nothing to train on
@@ -199,53 +160,23 @@ class MixedDataModule(BaseDataModule):
             persistent_workers=workers > 0,
         )
 
-    def val_dataloader(self) -> Any:
-        """The val loader of ``real``."""
-        return self.real.val_dataloader()
+    def _provide(self, count: int) -> bool:
+        """Generate what workers will read, or make room for it; whether they will find it on the disk.
 
-    def test_dataloader(self) -> Any:
-        """The test loader of ``real``."""
-        return self.real.test_dataloader()
-
-    def predict_dataloader(self) -> Any:
-        """The predict loader of ``real``."""
-        return self.real.predict_dataloader()
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """The hook of ``real``."""
-        return self.real.on_before_batch_transfer(batch, dataloader_idx)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """The hook of ``real``."""
-        return self.real.transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """The hook of ``real``, its augmentation among it; which samples are synthetic is none of its business."""
-        flag = {'synthetic': batch['synthetic']} if 'synthetic' in batch else {}
-        pairs = {key: value for key, value in batch.items() if key != 'synthetic'}
-        return dict(self.real.on_after_batch_transfer(pairs, dataloader_idx)) | flag
-
-    def on_exception(self, exception: BaseException) -> None:
-        """The hook of ``real``."""
-        self.real.on_exception(exception)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state of ``real``."""
-        return dict(self.real.state_dict())
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state of ``real``."""
-        self.real.load_state_dict(state_dict)
-
-    def plot(self, *args: Any, **kwargs: Any) -> Figure | None:
-        """The plot of ``real``."""
-        figure: Figure | None = self.real.plot(*args, **kwargs)
-        return figure
+        On every rank, and not in ``prepare_data``, which knows neither the stage nor the number of samples.
+        """
+        if self.stream:
+            self.synthetic.length = count
+        if self.synthetic.cache is None or not count:
+            return False
+        if self.real.num_workers and not self.stream:
+            return self.synthetic.materialize(count, processes=self.real.num_workers)
+        return self.synthetic.reserve(count)
 
     def _workers(self) -> int:
         workers = int(self.real.num_workers)
         device = self.synthetic.device
-        if workers and not self._materialized and resolve_device(device).type == 'cuda':
+        if workers and not self._on_disk and resolve_device(device).type == 'cuda':
             warnings.warn(
                 f'synthetic samples are generated on the GPU, which {workers} forked workers cannot use, and there is '
                 "no cache to read them from: the train loader runs without workers (a cache, or device='cpu', keeps "

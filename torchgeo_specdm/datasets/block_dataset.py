@@ -148,7 +148,7 @@ class BlockDataset(NonGeoDataset):
         return int(self._epoch) * self._epoch_length() if self.fresh else 0
 
     def _epoch_length(self) -> int:
-        if not self.length:
+        if self.length is None:
             raise SpecDMError('an epoch of fresh samples has a length: give the dataset length=...')
         return self.length
 

@@ -9,8 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
-from torchgeo.datasets import OSCD, GeoDataset, NonGeoDataset
+from torchgeo.datasets import GeoDataset, NonGeoDataset
 
+from torchgeo_specdm.datasets.wrapped import find_transforms, leaves
 from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
 from torchgeo_specdm.spec import DatasetSpec, find_spec
 
@@ -60,7 +61,7 @@ class MixedDataset(NonGeoDataset):
         self.ratio = ratio
         self.seed = seed
         self.include_real = include_real
-        self._transforms, self._batched = _find_transforms(real)
+        self._transforms, self._batched = find_transforms(real)
         self.spec = self._match(real_spec or find_spec(real))
         self._expected = self._expect()
         self._check(real[0], 0)
@@ -114,9 +115,14 @@ class MixedDataset(NonGeoDataset):
                 samples[slot] = pair | {'synthetic': torch.tensor(synthetic)}
         return samples
 
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch is read next, of which a synthetic dataset with ``fresh=True`` must know."""
+        if callable(tell := getattr(self.synthetic, 'set_epoch', None)):
+            tell(epoch)
+
     def plot(self, *args: Any, **kwargs: Any) -> Figure:
         """The real dataset's plot of a sample, or the synthetic one's where it has none."""
-        plots = (getattr(leaf, 'plot', None) for side in (self.real, self.synthetic) for leaf in _leaves(side))
+        plots = (getattr(leaf, 'plot', None) for side in (self.real, self.synthetic) for leaf in leaves(side))
         plot = next((plot for plot in plots if plot is not None), None)
         if plot is None:
             raise SpecDMError('neither the real nor the synthetic dataset can plot a sample')
@@ -206,28 +212,6 @@ def _require_length(synthetic: Dataset[Any], count: int, why: str) -> None:
         return  # open-ended
     if size < count:
         raise SpecDMError(f'{why} need {count} synthetic samples, but there are {size}: use length={count} or None')
-
-
-def _leaves(dataset: Any) -> Iterator[Any]:
-    """The datasets inside ``Subset`` and ``ConcatDataset`` wrappers."""
-    inner = getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)])
-    inner = [member for member in inner if isinstance(member, Dataset)]
-    for member in inner:
-        yield from _leaves(member)
-    if not inner:
-        yield dataset
-
-
-def _find_transforms(real: Dataset[Any]) -> tuple[Any, bool]:
-    """The real dataset's transforms, and whether it hands them a batch of one.
-
-    TorchGeo's OSCD does, as kornia's video transforms need the batch axis; no other dataset of TorchGeo does.
-    """
-    found = {(id(t), isinstance(leaf, OSCD)): t for leaf in _leaves(real) for t in [getattr(leaf, 'transforms', None)]}
-    if len(found) > 1:
-        raise SpecDMError('the real datasets have different transforms; give them one, which synthetic samples get too')
-    [((_, batched), transforms)] = found.items()
-    return transforms, batched
 
 
 def _fetch(dataset: Any, indices: list[int]) -> list[Any]:

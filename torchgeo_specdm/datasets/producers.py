@@ -35,8 +35,8 @@ class ProducerProcess:
 
     def __init__(self, job: Mapping[str, Any]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        package = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (package, os.environ.get('PYTHONPATH'))))
+        # It imports what this process would, in the same order
+        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
         self._process = subprocess.Popen(
             _COMMAND,
             stdin=subprocess.PIPE,

@@ -63,7 +63,7 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values; ``fresh`` is among them where it means anything."""
         told = asdict(self)
-        return told if self.fresh else {name: value for name, value in told.items() if name != 'fresh'}
+        return told if self.fresh is not None else {name: value for name, value in told.items() if name != 'fresh'}
 
     @property
     def device_type(self) -> str:

@@ -17,6 +17,9 @@ from torchgeo_specdm.datasets.producers import Producers
 from torchgeo_specdm.datasets.wishes import LOOK_AHEAD, POLL, Wishes
 from torchgeo_specdm.errors import SpecDMError
 
+# How often a reader that waits repeats its wish, and looks for the producer [s]
+_AGAIN = 0.5
+
 
 class StreamedBlocks(BlockCache):
     """Blocks in a folder, for the worker of a loader: it wishes for those that are missing, and waits for them.
@@ -74,6 +77,7 @@ class StreamedBlocks(BlockCache):
 
     def _make(self, number: int, wait: bool) -> Block:
         """The block, once a producer has generated it."""
+        asked = -_AGAIN
         while True:
             try:
                 block = self._find(number)
@@ -88,7 +92,9 @@ class StreamedBlocks(BlockCache):
             if os.getppid() != self._parent:
                 self._producers.close()
                 raise SpecDMError('the process that started this one has ended')
-            self._wish(number, max(number + 1, self._end(number)))
+            if time.monotonic() - asked > _AGAIN:
+                asked = time.monotonic()
+                self._wish(number, max(number + 1, self._end(number)))
             time.sleep(POLL)
 
     def _wish(self, number: int, end: int) -> None:

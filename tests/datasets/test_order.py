@@ -1,0 +1,105 @@
+"""MixedSampler: a permutation in every epoch, that of the ranks together, and cheap in blocks."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DistributedSampler
+
+from tests.conftest import tiny_spec
+from tests.fake import FakePairs
+from torchgeo_specdm.datasets import order as order_module
+from torchgeo_specdm.datasets.mixed import MixedDataset
+from torchgeo_specdm.datasets.order import MixedSampler
+
+SIZE = 8
+
+
+@pytest.fixture(scope='module')
+def mixed() -> MixedDataset:
+    spec = tiny_spec('segmentation')
+    return MixedDataset(FakePairs(spec, length=40), FakePairs(spec, 'val', length=200), 5)
+
+
+def synthetic(mixed: MixedDataset, order: Tensor) -> Tensor:
+    """Indices of the synthetic samples in the order in which they are read."""
+    index = torch.full((len(mixed),), -1)
+    index[mixed.is_synthetic] = torch.arange(200)
+    return index[order][mixed.is_synthetic[order]]
+
+
+@pytest.mark.parametrize(('ranks', 'ascending'), [(1, False), (2, True), (7, False)])
+def test_ranks_share_a_permutation_that_changes_with_the_epoch(
+    ranks: int, ascending: bool, mixed: MixedDataset
+) -> None:
+    seen = []
+    for epoch in range(3):
+        samplers = [MixedSampler(mixed, SIZE, ranks, rank, ascending=ascending) for rank in range(ranks)]
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        parts = [list(sampler) for sampler in samplers]
+        assert {len(part) for part in parts} == {len(samplers[0])} == {-(-240 // ranks)}
+        together = [index for step in zip(*parts, strict=True) for index in step]
+        assert sorted(together[:240]) == list(range(240))
+        assert together[240:] == together[: len(together) - 240]
+        assert together == [index for step in zip(*map(list, samplers), strict=True) for index in step]
+        seen.append(together)
+    assert all(a != b for a, b in itertools.combinations(seen, 2))
+    assert list(MixedSampler(mixed, SIZE, seed=1)) != list(MixedSampler(mixed, SIZE))
+
+
+def test_more_ranks_than_samples() -> None:
+    """Padded as by PyTorch's own sampler."""
+    spec = tiny_spec('segmentation')
+    few = MixedDataset(FakePairs(spec, length=1), FakePairs(spec, 'val', length=2), 2)
+    parts = [list(MixedSampler(few, SIZE, 7, rank)) for rank in range(7)]
+    assert [len(part) for part in parts] == [len(list(DistributedSampler(few, 7, rank))) for rank in range(7)]
+    assert {index for part in parts for index in part} == {0, 1, 2}
+
+
+def test_blocks_ascend_in_the_first_epoch_and_are_shuffled_in_windows_later(
+    mixed: MixedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_module, 'WINDOW', 3)
+    sampler = MixedSampler(mixed, SIZE)
+    assert synthetic(mixed, sampler.order()).equal(torch.arange(200))
+    sampler.set_epoch(1)
+    read = synthetic(mixed, sampler.order())
+    windows = [set((part // SIZE).tolist()) for part in read.split(3 * SIZE)]
+    assert all(len(blocks) <= 3 for blocks in windows)
+    assert sum(len(blocks) for blocks in windows) == 25, 'a block is read in one window'
+    assert sorted(read.tolist()) == list(range(200))
+    assert not read[: 3 * SIZE].equal(read[: 3 * SIZE].sort().values)
+    fresh = MixedSampler(mixed, SIZE, ascending=True)
+    fresh.set_epoch(4)
+    assert synthetic(mixed, fresh.order()).equal(torch.arange(200))
+
+
+def test_reals_are_shuffled_over_the_whole_epoch(mixed: MixedDataset) -> None:
+    """In the mean over epochs, a real sample stands in the middle: no part of the epoch is without them."""
+    sampler = MixedSampler(mixed, SIZE)
+    places = []
+    for epoch in range(50):
+        sampler.set_epoch(epoch)
+        place = sampler.order().argsort()
+        places.append(place[~mixed.is_synthetic])
+    found = torch.stack(places).double()
+    # Standard error of a mean of 50 places out of 240: 240 / sqrt(12 * 50) = 9.8
+    assert float((found.mean(0) - 119.5).abs().max()) < 4 * 9.8
+    quarters = (found // 60).long()
+    assert all(40 * 50 * 0.2 < int((quarters == quarter).sum()) < 40 * 50 * 0.3 for quarter in range(4))
+
+
+def test_the_epoch_reaches_the_dataset(mixed: MixedDataset, tiny_segmentation_checkpoint: Path) -> None:
+    from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
+
+    made = SpecDMSynthetic(tiny_segmentation_checkpoint, 8, fresh=True, steps=1, batch_size=4, device='cpu')
+    sampler = MixedSampler(MixedDataset(FakePairs(tiny_spec('segmentation')), made, 1), 4)
+    before = made[0]
+    sampler.set_epoch(2)
+    assert not torch.equal(made[0]['image'], before['image'])
+    endless = SpecDMSynthetic(tiny_segmentation_checkpoint, steps=1, batch_size=4, device='cpu')
+    assert torch.equal(made[0]['image'], endless[16]['image'])
+    MixedSampler(mixed, SIZE).set_epoch(1)  # a dataset that knows of no epoch
