@@ -208,8 +208,11 @@ def test_a_producer_that_fails_says_why(
     code: str, words: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(monkeypatch, code)
+    batches: Any = iter(DataLoader(SpecDMSynthetic(checkpoint, 4, **SETTINGS), 4, num_workers=1))
     with pytest.raises(SpecDMError, match=words):
-        epoch(SpecDMSynthetic(checkpoint, 4, **SETTINGS))
+        next(batches)
+    # Else the traceback keeps the iterator, and it takes seconds to be collected
+    batches._shutdown_workers()
 
 
 def test_a_program_ends_with_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
