@@ -208,12 +208,15 @@ class Seeing(MixedDataModule):
         return super().on_before_batch_transfer(batch, dataloader_idx)
 
 
-def test_a_resumed_training_reads_fresh_samples_of_its_epoch(checkpoint: Path, tmp_path: Path) -> None:
-    """Two epochs at once, and one after the other in two processes: the same samples."""
+@pytest.mark.parametrize(('fresh', 'workers'), [(True, 0), (False, 1)])
+def test_a_resumed_training_goes_on_with_the_order_and_the_samples_of_its_epoch(
+    fresh: bool, workers: int, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Two epochs at once, and one after the other in two trainings: the same batches."""
 
     def run(folder: Path, epochs: int, start: Path | None = None) -> dict[int, list[torch.Tensor]]:
-        real = FakeDataModule(length=8, batch_size=4)
-        data = Seeing(real, checkpoint, 1, steps=1, sample_batch_size=4, device='cpu', fresh=True)
+        real = FakeDataModule(length=8, batch_size=4, num_workers=workers)
+        data = Seeing(real, checkpoint, 1, steps=1, sample_batch_size=4, device='cpu', fresh=fresh)
         data.seen = {}
         settings = {'max_epochs': epochs, 'limit_val_batches': 1, 'num_sanity_val_steps': 0}
         trainer(folder, **settings).fit(segmentation(), data, ckpt_path=start)
@@ -225,8 +228,9 @@ def test_a_resumed_training_reads_fresh_samples_of_its_epoch(checkpoint: Path, t
     resumed = run(tmp_path / 'parts', 2, next((tmp_path / 'parts').rglob('*.ckpt')))
     assert sorted(resumed) == [1]
     assert torch.equal(torch.stack(resumed[1]), torch.stack(whole[1]))
+    assert not torch.equal(torch.stack(whole[0]), torch.stack(whole[1]))
     endless = SpecDMSynthetic(checkpoint, steps=1, batch_size=4, device='cpu')
-    for epoch, images in whole.items():
+    for epoch, images in whole.items() if fresh else ():
         expected = torch.stack([endless[8 * epoch + index]['image'] for index in range(8)])
         assert torch.equal(torch.stack(images), expected)
 
@@ -246,6 +250,13 @@ def test_a_stream_is_not_generated_before(checkpoint: Path, own_cache: Path, mon
             patch.setattr(module, 'resolve_device', lambda device: torch.device('cuda'))
             assert data.train_dataloader().num_workers == 2
     assert not list(own_cache.rglob('*.safetensors'))
+
+
+def test_as_many_processes_generate_as_there_are_workers(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(SpecDMSynthetic, 'materialize', lambda *_, **told: asked.append(told) or True)
+    MixedDataModule(FakeDataModule(num_workers=3), checkpoint, 1, device='cpu').setup('fit')
+    assert asked == [{'processes': 3}]
 
 
 def test_epochs_have_orders_of_their_own(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from torchgeo.datamodules.utils import collate_fn_detection
 from torchgeo_specdm.datamodules.wrapping import WrappingDataModule
 from torchgeo_specdm.datasets.device import resolve_device
 from torchgeo_specdm.datasets.mixed import MixedDataset, parse_ratio
-from torchgeo_specdm.datasets.order import MixedSampler
+from torchgeo_specdm.datasets.order import EpochLoader, MixedSampler
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.spec import DatasetSpec
@@ -137,19 +137,15 @@ class MixedDataModule(WrappingDataModule):
         self._on_disk = self._provide(int(self.train_dataset.is_synthetic.sum()))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """The mixed train split in ``real``'s batches, from the epoch that the trainer is at."""
+        """The mixed train split in ``real``'s batches."""
         assert self.train_dataset is not None, 'setup comes first'
         batch_size = self.real.train_batch_size or self.real.batch_size
-        ranks, rank, epoch = 1, 0, 0
-        if self.trainer:
-            ranks, rank, epoch = self.trainer.world_size, self.trainer.global_rank, self.trainer.current_epoch
+        ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         # As Lightning seeds its own samplers
         seed = self.seed + int(os.environ.get('PL_GLOBAL_SEED', 0))
         sampler = MixedSampler(self.train_dataset, self.synthetic.block_size, ranks, rank, seed, self.synthetic.fresh)
-        # A training that is resumed asks for the first batches before it tells the sampler
-        sampler.set_epoch(epoch)
         workers = self._workers()
-        return DataLoader(
+        return EpochLoader(
             self.train_dataset,
             batch_size=batch_size,
             sampler=sampler,

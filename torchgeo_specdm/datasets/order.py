@@ -1,10 +1,11 @@
 """The order in which a loader reads a mixed dataset: random, but block by block where blocks cost time."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from torchgeo_specdm.datasets.mixed import MixedDataset
 
@@ -66,6 +67,18 @@ class MixedSampler(DistributedSampler[int]):
         order[places[: len(real)]] = real
         order[places[len(real) :].sort().values] = synthetic
         return order
+
+
+class EpochLoader(DataLoader[Any]):
+    """A loader that asks its sampler for an order when the first batch is asked for.
+
+    Lightning makes the iterator of a training that is resumed before it tells the sampler which epoch it is, and
+    workers would begin with the order of another one.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The batches of an epoch."""
+        yield from super().__iter__()
 
 
 def _by_block(positions: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -22,6 +22,8 @@ from torchgeo_specdm.errors import SpecDMError
 _COMMAND = (sys.executable, '-P', '-m', 'torchgeo_specdm.producer')
 # Producers that may be killed before a reader gives up
 _DEATHS = 3
+# How long a producer may take to end once its input has [s]
+_LAST_WORDS = 5.0
 # How often a reader looks whether there is a producer [s]
 _INTERVAL = 0.5
 
@@ -67,7 +69,11 @@ class ProducerProcess:
         """End it."""
         with contextlib.suppress(BrokenPipeError):
             self._input.close()
-        self._process.wait()
+        try:
+            self._process.wait(_LAST_WORDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._errors.close()
 
 

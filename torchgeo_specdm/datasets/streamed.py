@@ -100,4 +100,4 @@ class StreamedBlocks(BlockCache):
     def _wish(self, number: int, end: int) -> None:
         with full_disk_is_an_error(self.folder, 'a wish'):
             self._wishes.add(number, end)
-        self._producers.ensure()
+            self._producers.ensure()
