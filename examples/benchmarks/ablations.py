@@ -24,6 +24,7 @@ from torchgeo_specdm.checkpoint import write_json
 from torchgeo_specdm.comparison import count_pixels, mean_iou, sum_samples
 from torchgeo_specdm.datamodules import LatentDataModule, OSCDLandCoverDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
+from torchgeo_specdm.diffusion import Clocks, NoiseSchedule
 from torchgeo_specdm.evaluation.data import RealData, draw, open_real
 from torchgeo_specdm.evaluation.fidelity import FeatureObserver
 from torchgeo_specdm.evaluation.observation import observe
@@ -54,6 +55,30 @@ DENOISER: dict[str, Any] = {
 }
 
 
+class FlowClocks(Clocks):
+    """Noise levels as often as flow matching sees them (Lipman et al., 2023): noise over signal is s / (1 - s).
+
+    Up to a weight between 1 and 2, flow matching is the prediction of the velocity at these levels: its path
+    (1 - s) z + s e, scaled to unit variance, passes through the same noisy latents.
+    """
+
+    def places(self, count: int, generator: torch.Generator | None) -> Tensor:
+        """Places s on the path, ``(count,)``."""
+        return torch.rand(count, generator=generator)
+
+    def times(self, count: int, steps: int, generator: torch.Generator | None = None) -> Tensor:
+        place = self.places(count, generator)
+        levels = NoiseSchedule(num_train_timesteps=steps).snr.rsqrt()
+        return torch.searchsorted(levels, place / (1 - place)).clamp(max=steps - 1)
+
+
+class LogitNormalClocks(FlowClocks):
+    """Levels in the middle more often, as Stable Diffusion 3 (Esser et al., 2024) sees them."""
+
+    def places(self, count: int, generator: torch.Generator | None) -> Tensor:
+        return torch.randn(count, generator=generator).sigmoid()
+
+
 @dataclass(frozen=True)
 class Variation:
     """What differs from the default; ``samples`` are arguments of :class:`SpecDMSynthetic`."""
@@ -61,6 +86,7 @@ class Variation:
     autoencoder: Mapping[str, Any] = field(default_factory=dict)
     denoiser: Mapping[str, Any] = field(default_factory=dict)
     samples: Mapping[str, Any] = field(default_factory=dict)
+    clocks: type[Clocks] = Clocks
 
 
 VARIATIONS: dict[str, Variation] = {
@@ -84,6 +110,8 @@ VARIATIONS: dict[str, Variation] = {
     'halved': Variation({'halved_weight': 0.5}),
     'noise': Variation(denoiser={'prediction': 'epsilon'}),
     'min-SNR': Variation(denoiser={'min_snr_gamma': 5.0}),
+    'flow times': Variation(clocks=FlowClocks),
+    'logit-normal times': Variation(clocks=LogitNormalClocks),
     'no orientation': Variation(denoiser={'orientations': False}),
     'no shares': Variation(denoiser={'class_control': False}),
     'folded': Variation(denoiser={'fold': 2, 'widths': (128, 192)}),
@@ -96,6 +124,18 @@ VARIATIONS: dict[str, Variation] = {
     },
     'ddpm 1000': Variation(samples={'solver': 'ddpm', 'steps': 1000}),
 }
+
+
+class VariedTask(LatentDiffusionTask):
+    """Trains with other clocks."""
+
+    def __init__(self, clocks: type[Clocks], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.kind = clocks
+
+    def clocks(self, together: float) -> Clocks:
+        usual = super().clocks(together)
+        return self.kind(usual.channels, usual.together, usual.absent)
 
 
 class Grid:
@@ -144,9 +184,12 @@ class Grid:
 
     def denoiser(self, variation: Variation, autoencoder: Path, seed: int) -> Path:
         """The trained generator's folder."""
-        root = autoencoder.parent / f'denoiser-{_label(variation.denoiser)}'
+        label = _label(
+            variation.denoiser | ({} if variation.clocks is Clocks else {'clocks': variation.clocks.__name__})
+        )
+        root = autoencoder.parent / f'denoiser-{label}'
         if not (root / 'checkpoint').is_dir():
-            task = LatentDiffusionTask(autoencoder=str(autoencoder), **(DENOISER | variation.denoiser))
+            task = VariedTask(variation.clocks, autoencoder=str(autoencoder), **(DENOISER | variation.denoiser))
             # Encoding takes a third as long as a training: variations of one autoencoder share its latents
             if self.latents is None or self.latents[0] != autoencoder:
                 self.latents = autoencoder, LatentDataModule(self.data(), load_autoencoder(autoencoder))

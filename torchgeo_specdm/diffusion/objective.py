@@ -43,7 +43,7 @@ class Clocks:
             Steps ``(count, S)`` int64 and whether a stream is to be generated, ``(count, S)`` bool; on the CPU.
         """
         streams = len(self.channels)
-        t = torch.randint(steps, (count, 1), generator=generator).expand(-1, streams)
+        t = self.times(count, steps, generator)[:, None].expand(-1, streams)
         if streams == 1 or self.together >= 1:
             return t, torch.ones_like(t, dtype=torch.bool)
         apart = torch.rand(count, generator=generator) >= self.together
@@ -55,6 +55,10 @@ class Clocks:
         if self.absent:
             t = t.masked_fill(given & (torch.rand((count, 1), generator=generator) < self.absent), steps - 1)
         return t, ~given
+
+    def times(self, count: int, steps: int, generator: torch.Generator | None = None) -> Tensor:
+        """Time steps of the noisy streams, ``(count,)`` int64: all equally often. Override it for other noise levels."""
+        return torch.randint(steps, (count,), generator=generator)
 
     def per_channel(self, values: Tensor) -> Tensor:
         """``(B, S)`` repeated over the channels of each stream, ``(B, Z)``."""

@@ -133,14 +133,15 @@ class LatentDiffusionTask(GeneratorTask):
             dropout=h['dropout'],
             adaptive_norm=h['adaptive_norm'],
             fold=h['fold'],
-            clocks=len(self._clocks(1.0).channels),
+            clocks=len(self.clocks(1.0).channels),
             num_classes=self.spec.num_classes if h['class_control'] else 0,
             orientations=h['orientations'],
         )
         self.average = AveragedModel(self.model, multi_avg_fn=self._average)
         self.average.requires_grad_(False)
 
-    def _clocks(self, together: float) -> Clocks:
+    def clocks(self, together: float) -> Clocks:
+        """How the time steps of the streams are drawn, with this share of the samples noisy in all streams alike."""
         autoencoder = self.latents.autoencoder
         if self.hparams['together'] >= 1:
             return Clocks((autoencoder.channels,))
@@ -174,7 +175,7 @@ class LatentDiffusionTask(GeneratorTask):
                 batch['latents'],
                 self.schedule,
                 _DISTANCES[h['distance']],
-                clocks=self._clocks(h['together']),
+                clocks=self.clocks(h['together']),
                 min_snr_gamma=h['min_snr_gamma'],
             )
         self.log('train_loss', loss, prog_bar=True)
@@ -191,7 +192,7 @@ class LatentDiffusionTask(GeneratorTask):
         z = data.autoencoder.encode(batch['image'], batch['mask']).mean
         z = (z - data.latent_mean.view(1, -1, 1, 1).to(z)) / data.latent_std.view(1, -1, 1, 1).to(z)
         generator, distance = torch.Generator().manual_seed(batch_idx), _DISTANCES[self.hparams['distance']]
-        loss = denoising_loss(self.average, z, self.schedule, distance, generator, clocks=self._clocks(1.0))
+        loss = denoising_loss(self.average, z, self.schedule, distance, generator, clocks=self.clocks(1.0))
         self.log('val_loss', loss, prog_bar=True, batch_size=len(z))
         if batch_idx == 0:
             count = min(4, len(z))
