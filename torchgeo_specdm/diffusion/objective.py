@@ -57,7 +57,7 @@ class Clocks:
         return t, ~given
 
     def times(self, count: int, steps: int, generator: torch.Generator | None = None) -> Tensor:
-        """Time steps of the noisy streams, ``(count,)`` int64: all equally often. Override it for other noise levels."""
+        """Time steps of the noisy streams, ``(count,)`` int64, all equally often; override it for other levels."""
         return torch.randint(steps, (count,), generator=generator)
 
     def per_channel(self, values: Tensor) -> Tensor:
