@@ -193,7 +193,7 @@ class LatentDiffusionTask(GeneratorTask):
         z = (z - data.latent_mean.view(1, -1, 1, 1).to(z)) / data.latent_std.view(1, -1, 1, 1).to(z)
         generator, distance = torch.Generator().manual_seed(batch_idx), _DISTANCES[self.hparams['distance']]
         loss = denoising_loss(self.average, z, self.schedule, distance, generator, clocks=self.clocks(1.0))
-        self.log('val_loss', loss, prog_bar=True, batch_size=len(z))
+        self.log('val_loss', loss, prog_bar=True, batch_size=len(z), sync_dist=True)
         if batch_idx == 0:
             count = min(4, len(z))
             self.log_pairs(batch, self.pipeline().sample(range(count)), 'sampled')
@@ -219,5 +219,6 @@ class LatentDiffusionTask(GeneratorTask):
 
     def on_train_end(self) -> None:
         """Write the checkpoint."""
-        if self.trainer.is_global_zero:
-            self.pipeline().save_pretrained(self.root / self.output, self.hparams['half_precision'])
+        self.write_once(
+            lambda: self.pipeline().save_pretrained(self.root / self.output, self.hparams['half_precision'])
+        )
