@@ -24,7 +24,7 @@ from torchgeo_specdm.checkpoint import write_json
 from torchgeo_specdm.comparison import count_pixels, mean_iou, sum_samples
 from torchgeo_specdm.datamodules import LatentDataModule, OSCDLandCoverDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
-from torchgeo_specdm.diffusion import Clocks, NoiseSchedule
+from torchgeo_specdm.diffusion import Clocks, LogitNormalClocks
 from torchgeo_specdm.evaluation.data import RealData, draw, open_real
 from torchgeo_specdm.evaluation.fidelity import FeatureObserver
 from torchgeo_specdm.evaluation.observation import observe
@@ -55,28 +55,14 @@ DENOISER: dict[str, Any] = {
 }
 
 
-class FlowClocks(Clocks):
-    """Noise levels as often as flow matching sees them (Lipman et al., 2023): noise over signal is s / (1 - s).
+class FlowClocks(LogitNormalClocks):
+    """Noise levels as often as flow matching sees them: all places on its path alike.
 
-    Up to a weight between 1 and 2, flow matching is the prediction of the velocity at these levels: its path
-    (1 - s) z + s e, scaled to unit variance, passes through the same noisy latents.
+    Up to a weight between 1 and 2, flow matching is the prediction of the velocity at these levels.
     """
 
-    def places(self, count: int, generator: torch.Generator | None) -> Tensor:
-        """Places s on the path, ``(count,)``."""
+    def places(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.rand(count, generator=generator)
-
-    def times(self, count: int, steps: int, generator: torch.Generator | None = None) -> Tensor:
-        place = self.places(count, generator)
-        levels = NoiseSchedule(num_train_timesteps=steps).snr.rsqrt()
-        return torch.searchsorted(levels, place / (1 - place)).clamp(max=steps - 1)
-
-
-class LogitNormalClocks(FlowClocks):
-    """Levels in the middle more often, as Stable Diffusion 3 (Esser et al., 2024) sees them."""
-
-    def places(self, count: int, generator: torch.Generator | None) -> Tensor:
-        return torch.randn(count, generator=generator).sigmoid()
 
 
 @dataclass(frozen=True)
@@ -111,7 +97,7 @@ VARIATIONS: dict[str, Variation] = {
     'noise': Variation(denoiser={'prediction': 'epsilon'}),
     'min-SNR': Variation(denoiser={'min_snr_gamma': 5.0}),
     'flow times': Variation(clocks=FlowClocks),
-    'logit-normal times': Variation(clocks=LogitNormalClocks),
+    'logit-normal times': Variation(denoiser={'logit_normal_times': True}),
     'no orientation': Variation(denoiser={'orientations': False}),
     'no shares': Variation(denoiser={'class_control': False}),
     'folded': Variation(denoiser={'fold': 2, 'widths': (128, 192)}),
@@ -127,15 +113,15 @@ VARIATIONS: dict[str, Variation] = {
 
 
 class VariedTask(LatentDiffusionTask):
-    """Trains with other clocks."""
+    """Trains with other clocks where a variation has its own."""
 
-    def __init__(self, clocks: type[Clocks], **settings: Any) -> None:
+    def __init__(self, kind: type[Clocks], **settings: Any) -> None:
         super().__init__(**settings)
-        self.kind = clocks
+        self.kind = kind
 
-    def clocks(self, together: float) -> Clocks:
-        usual = super().clocks(together)
-        return self.kind(usual.channels, usual.together, usual.absent)
+    def clocks(self) -> Clocks:
+        usual = super().clocks()
+        return usual if self.kind is Clocks else self.kind(usual.channels, usual.together, usual.absent)
 
 
 class Grid:
