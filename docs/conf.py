@@ -1,15 +1,28 @@
-"""Sphinx: ``pip install '.[docs]' && sphinx-build -W docs site``. The package itself is not imported."""
+"""Sphinx: ``pip install '.[docs]' && sphinx-build -W docs site``. The tutorial is executed, the API read by autodoc."""
 
-from pathlib import Path
+from torchgeo_specdm import __version__
 
 project = 'torchgeo_specdm'
 author = 'The torchgeo_specdm authors'
 copyright = f'2026, {author}'
-_init = (Path(__file__).parents[1] / 'torchgeo_specdm' / '__init__.py').read_text()
-version = release = _init.partition("__version__ = '")[2].partition("'")[0]
+version = release = __version__
 
-extensions = ['myst_parser']
+# myst_nb reads Markdown as myst_parser does, and executes the pages that name a kernel
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
+exclude_patterns = ['site', '_build', '**.ipynb_checkpoints']
+
+myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3
-exclude_patterns = ['site', '_build']
+nb_execution_mode = 'force'
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+# Progress bars and notes of libraries
+nb_output_stderr = 'remove'
+
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'description'
+autodoc_typehints_description_target = 'documented'
+napoleon_use_rtype = False
+
 html_theme = 'furo'
 html_title = f'{project} {version}'

@@ -30,8 +30,6 @@ from torchgeo_specdm.spec import DatasetSpec, class_index
 SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
 # Guidance towards requested class shares: docs/results.md, conditions
 GUIDANCE = 1.5
-# Time steps at which images and masks are made to agree: noisier ones smooth the masks (docs/results.md, agreement)
-_AGREEMENT_STEPS = 0, 400
 # Shares of a class at these quantiles of the train samples in which it occurs are kept
 _QUANTILES = torch.linspace(0, 1, 21)
 
@@ -164,7 +162,7 @@ class SpecDMPipeline:
             shares: The share of pixels that each class shall have, ``(N, K)``; NaN leaves a class free.
             guidance: How strongly to pull towards ``shares``; 1 does not, more costs a second evaluation of each step.
             agreement: How strongly to pull images and masks towards those that go together; 1 does not, another value
-                takes three evaluations of most steps. The generator must have been trained with ``absent``.
+                takes three evaluations of each step. The generator must have been trained with ``absent``.
             progress: Show a progress bar.
 
         Returns:
@@ -226,7 +224,7 @@ class SpecDMPipeline:
             )
         last = self.schedule.num_train_timesteps - 1
         alone = apart(denoiser, self._clocks, noise.to(self.device), last)
-        return guide(denoiser, alone, agreement, _AGREEMENT_STEPS)
+        return guide(denoiser, alone, agreement)
 
     def _given(self, denoiser: Denoiser, given: Mapping[str, Tensor], noise: Tensor) -> Denoiser:
         """``denoiser`` that sees the given streams."""

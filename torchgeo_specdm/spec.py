@@ -97,7 +97,7 @@ class DatasetSpec:
 
     @property
     def num_dates(self) -> int:
-        """Number of dates in an image: 2 for change detection, else 1."""
+        """Number of dates in an image; 2 for change detection, else 1."""
         return 2 if self.task == 'change' else 1
 
     @property

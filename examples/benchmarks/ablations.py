@@ -24,6 +24,7 @@ from torchgeo_specdm.checkpoint import write_json
 from torchgeo_specdm.comparison import count_pixels, mean_iou, sum_samples
 from torchgeo_specdm.datamodules import LatentDataModule, OSCDLandCoverDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
+from torchgeo_specdm.diffusion import Clocks, LogitNormalClocks
 from torchgeo_specdm.evaluation.data import RealData, draw, open_real
 from torchgeo_specdm.evaluation.fidelity import FeatureObserver
 from torchgeo_specdm.evaluation.observation import observe
@@ -54,6 +55,16 @@ DENOISER: dict[str, Any] = {
 }
 
 
+class FlowClocks(LogitNormalClocks):
+    """Noise levels as often as flow matching sees them: all places on its path alike.
+
+    Up to a weight between 1 and 2, flow matching is the prediction of the velocity at these levels.
+    """
+
+    def places(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.rand(count, generator=generator)
+
+
 @dataclass(frozen=True)
 class Variation:
     """What differs from the default; ``samples`` are arguments of :class:`SpecDMSynthetic`."""
@@ -61,6 +72,7 @@ class Variation:
     autoencoder: Mapping[str, Any] = field(default_factory=dict)
     denoiser: Mapping[str, Any] = field(default_factory=dict)
     samples: Mapping[str, Any] = field(default_factory=dict)
+    clocks: type[Clocks] = Clocks
 
 
 VARIATIONS: dict[str, Variation] = {
@@ -84,6 +96,8 @@ VARIATIONS: dict[str, Variation] = {
     'halved': Variation({'halved_weight': 0.5}),
     'noise': Variation(denoiser={'prediction': 'epsilon'}),
     'min-SNR': Variation(denoiser={'min_snr_gamma': 5.0}),
+    'flow times': Variation(clocks=FlowClocks),
+    'logit-normal times': Variation(denoiser={'logit_normal_times': True}),
     'no orientation': Variation(denoiser={'orientations': False}),
     'no shares': Variation(denoiser={'class_control': False}),
     'folded': Variation(denoiser={'fold': 2, 'widths': (128, 192)}),
@@ -96,6 +110,18 @@ VARIATIONS: dict[str, Variation] = {
     },
     'ddpm 1000': Variation(samples={'solver': 'ddpm', 'steps': 1000}),
 }
+
+
+class VariedTask(LatentDiffusionTask):
+    """Trains with other clocks where a variation has its own."""
+
+    def __init__(self, kind: type[Clocks], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.kind = kind
+
+    def clocks(self) -> Clocks:
+        usual = super().clocks()
+        return usual if self.kind is Clocks else self.kind(usual.channels, usual.together, usual.absent)
 
 
 class Grid:
@@ -144,9 +170,12 @@ class Grid:
 
     def denoiser(self, variation: Variation, autoencoder: Path, seed: int) -> Path:
         """The trained generator's folder."""
-        root = autoencoder.parent / f'denoiser-{_label(variation.denoiser)}'
+        label = _label(
+            variation.denoiser | ({} if variation.clocks is Clocks else {'clocks': variation.clocks.__name__})
+        )
+        root = autoencoder.parent / f'denoiser-{label}'
         if not (root / 'checkpoint').is_dir():
-            task = LatentDiffusionTask(autoencoder=str(autoencoder), **(DENOISER | variation.denoiser))
+            task = VariedTask(variation.clocks, autoencoder=str(autoencoder), **(DENOISER | variation.denoiser))
             # Encoding takes a third as long as a training: variations of one autoencoder share its latents
             if self.latents is None or self.latents[0] != autoencoder:
                 self.latents = autoencoder, LatentDataModule(self.data(), load_autoencoder(autoencoder))

@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from torchgeo_specdm.diffusion import Clocks, NoiseSchedule, apart, denoising_loss, guide, hold, solve
+from torchgeo_specdm.diffusion import (
+    Clocks,
+    LogitNormalClocks,
+    NoiseSchedule,
+    apart,
+    denoising_loss,
+    guide,
+    hold,
+    solve,
+)
 from torchgeo_specdm.diffusion.objective import GIVEN_STEP
 
 CLOCKS = Clocks((2, 1, 1), together=0.5)
@@ -23,7 +32,7 @@ def exact(z: Tensor, t: Tensor) -> Tensor:
 
 
 def test_the_documented_share_is_together_and_every_set_of_streams_is_given() -> None:
-    steps, wanted = CLOCKS.draw(8000, 1000, torch.Generator().manual_seed(0))
+    steps, wanted = CLOCKS.draw(8000, NoiseSchedule(), torch.Generator().manual_seed(0))
     together = wanted.all(1)
     assert abs(float(together.float().mean()) - 0.5) < 0.03
     assert wanted.any(1).all()
@@ -38,13 +47,22 @@ def test_the_documented_share_is_together_and_every_set_of_streams_is_given() ->
 
 def test_an_absent_side_is_pure_noise_as_often_as_it_should() -> None:
     clocks = Clocks((2, 1, 1), together=0.4, absent=0.25)
-    steps, wanted = clocks.draw(8000, 1000, torch.Generator().manual_seed(0))
+    steps, wanted = clocks.draw(8000, NoiseSchedule(), torch.Generator().manual_seed(0))
     apart = ~wanted.all(1)
     absent = ((steps == 999) & ~wanted).any(1)
     assert abs(float(absent[apart].float().mean()) - 0.25) < 0.03
     # A side is absent or given as a whole
     assert (steps[~wanted & absent[:, None]] == 999).all()
     assert (steps[~wanted & ~absent[:, None]] == GIVEN_STEP).all()
+
+
+def test_logit_normal_times_are_those_of_the_noise_over_the_signal() -> None:
+    schedule = NoiseSchedule()
+    times = LogitNormalClocks((2, 1), together=0.5).times(20_000, schedule, torch.Generator().manual_seed(0))
+    # s / (1 - s) of a logit-normal s is log-normal
+    levels = schedule.snr[times].rsqrt().log()
+    torch.testing.assert_close(levels.mean(), torch.tensor(0.0), atol=0.05, rtol=0)
+    torch.testing.assert_close(levels.std(), torch.tensor(1.0), atol=0.05, rtol=0)
 
 
 def test_one_clock_is_the_plain_objective() -> None:

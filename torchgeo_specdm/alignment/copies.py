@@ -118,7 +118,7 @@ class TrainingIndex:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all that the index holds: equal digests mean equal answers."""
+        """SHA-256 over all that the index holds; equal digests mean equal answers."""
         digest = hashlib.sha256(str(self.patch_size).encode())
         for _, tensor in sorted(self._tensors().items()):
             digest.update(tensor.contiguous().numpy().tobytes())

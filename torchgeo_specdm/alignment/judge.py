@@ -28,9 +28,9 @@ class Judge(nn.Module):
     any size are accepted: they are padded by repeating the border.
 
     Args:
-        num_dates: T.
-        num_bands: C.
-        num_classes: K.
+        num_dates: Number of dates, T.
+        num_bands: Number of bands of a date, C.
+        num_classes: Number of classes, K.
         widths: Channels of the decoder, from the lowest resolution to the highest.
     """
 

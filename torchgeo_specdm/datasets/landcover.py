@@ -96,7 +96,7 @@ class OSCDLandCover(NonGeoDataset):
 
     @property
     def windows(self) -> list[tuple[int, int, int]]:
-        """Where each patch lies: city, row and column; the dates of a place lie on the same ground."""
+        """Where each patch lies, by city, row and column; the dates of a place lie on the same ground."""
         return [window for window in self.scenes.windows for _ in self.dates]
 
     @property

@@ -72,7 +72,7 @@ class Settings:
 
     @property
     def key(self) -> str:
-        """SHA-256 of the settings: the name of the folder of their blocks."""
+        """SHA-256 of the settings, the name of the folder of their blocks."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(',', ':'), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,8 +1,19 @@
 """Noise schedule, training objective, guidance and solver; they see tensors and are handed their network."""
 
 from torchgeo_specdm.diffusion.guidance import apart, guide, hold
-from torchgeo_specdm.diffusion.objective import Clocks, Denoiser, denoising_loss
+from torchgeo_specdm.diffusion.objective import Clocks, Denoiser, LogitNormalClocks, denoising_loss
 from torchgeo_specdm.diffusion.schedule import NoiseSchedule
 from torchgeo_specdm.diffusion.solver import SOLVERS, solve
 
-__all__ = ['SOLVERS', 'Clocks', 'Denoiser', 'NoiseSchedule', 'apart', 'denoising_loss', 'guide', 'hold', 'solve']
+__all__ = [
+    'SOLVERS',
+    'Clocks',
+    'Denoiser',
+    'LogitNormalClocks',
+    'NoiseSchedule',
+    'apart',
+    'denoising_loss',
+    'guide',
+    'hold',
+    'solve',
+]

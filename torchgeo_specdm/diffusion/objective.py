@@ -36,14 +36,16 @@ class Clocks:
     together: float = 1.0
     absent: float = 0.0
 
-    def draw(self, count: int, steps: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, count: int, schedule: NoiseSchedule, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Time steps of ``count`` samples.
 
         Returns:
             Steps ``(count, S)`` int64 and whether a stream is to be generated, ``(count, S)`` bool; on the CPU.
         """
         streams = len(self.channels)
-        t = torch.randint(steps, (count, 1), generator=generator).expand(-1, streams)
+        t = self.times(count, schedule, generator)[:, None].expand(-1, streams)
         if streams == 1 or self.together >= 1:
             return t, torch.ones_like(t, dtype=torch.bool)
         apart = torch.rand(count, generator=generator) >= self.together
@@ -53,14 +55,37 @@ class Clocks:
         given &= apart[:, None]
         t = t.masked_fill(given, GIVEN_STEP)
         if self.absent:
-            t = t.masked_fill(given & (torch.rand((count, 1), generator=generator) < self.absent), steps - 1)
+            t = t.masked_fill(
+                given & (torch.rand((count, 1), generator=generator) < self.absent), schedule.num_train_timesteps - 1
+            )
         return t, ~given
+
+    def times(self, count: int, schedule: NoiseSchedule, generator: torch.Generator | None = None) -> Tensor:
+        """Time steps of the noisy streams, ``(count,)`` int64: all equally often."""
+        return torch.randint(schedule.num_train_timesteps, (count,), generator=generator)
 
     def per_channel(self, values: Tensor) -> Tensor:
         """``(B, S)`` repeated over the channels of each stream, ``(B, Z)``."""
         repeats = torch.tensor(self.channels, device=values.device)
         # Without the size of the result, a GPU is waited for to know it
         return values.repeat_interleave(repeats, 1, output_size=sum(self.channels))
+
+
+class LogitNormalClocks(Clocks):
+    """Middle noise levels more often: places s on flow matching's path are logit-normal (Esser et al., 2024).
+
+    The path (1 - s) z + s e (Lipman et al., 2023), scaled to unit variance, passes through the latents of this schedule
+    where noise over signal is s / (1 - s).
+    """
+
+    def times(self, count: int, schedule: NoiseSchedule, generator: torch.Generator | None = None) -> Tensor:
+        """The time steps nearest to those places, ``(count,)`` int64."""
+        place = self.places(count, generator)
+        return torch.searchsorted(schedule.snr.rsqrt(), place / (1 - place)).clamp(max=schedule.num_train_timesteps - 1)
+
+    def places(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Places s, ``(count,)`` in (0, 1)."""
+        return torch.randn(count, generator=generator).sigmoid()
 
 
 def denoising_loss(
@@ -90,7 +115,7 @@ def denoising_loss(
     clocks = clocks or Clocks((z.shape[1],))
     device = z.device if generator is None else 'cpu'
     noise = torch.randn(z.shape, generator=generator, device=device).to(z)
-    steps, wanted = (x.to(z.device) for x in clocks.draw(len(z), schedule.num_train_timesteps, generator))
+    steps, wanted = (x.to(z.device) for x in clocks.draw(len(z), schedule, generator))
     t = clocks.per_channel(steps)
     weight = clocks.per_channel(wanted).to(z)
     total = weight.sum()

@@ -32,7 +32,7 @@ class NoiseSchedule:
     """The betas of the forward process, and what a denoiser predicts in it.
 
     Args:
-        num_train_timesteps: T.
+        num_train_timesteps: Number of time steps, T.
         beta_start: First beta.
         beta_end: Last beta.
         beta_schedule: ``scaled_linear`` (linear in the root of beta) or ``linear``.

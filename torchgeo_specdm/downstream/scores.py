@@ -14,7 +14,7 @@ class ClassScores(MulticlassConfusionMatrix):
     A class that is neither labelled nor predicted has no score (NaN) and is left out of the means.
 
     Args:
-        num_classes: K.
+        num_classes: Number of classes, K.
         ignore_index: Label of pixels that do not count.
         labels: Names of the classes in the names of the scores; by default their indices.
     """

@@ -79,7 +79,7 @@ def majority(mask: Tensor, num_classes: int, window: int) -> Tensor:
 
     Args:
         mask: ``(..., H, W)`` of classes 0 to K - 1.
-        num_classes: K.
+        num_classes: Number of classes, K.
         window: Height and width of the window [px], odd.
 
     Returns:

@@ -16,9 +16,9 @@ class ClassSpectralAngle(Metric):
     Pixels without a label and pixels whose spectrum is zero (no data) are left out.
 
     Args:
-        num_classes: K.
-        num_bands: C.
-        num_dates: T.
+        num_classes: Number of classes, K.
+        num_bands: Number of bands of a date, C.
+        num_dates: Number of dates, T.
         kwargs: Arguments of :class:`torchmetrics.Metric`.
 
     Example:

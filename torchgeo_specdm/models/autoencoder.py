@@ -55,7 +55,7 @@ class PairAutoencoder(nn.Module):
     Args:
         task: Decides the shapes of images and masks, see :mod:`torchgeo_specdm.spec`.
         num_bands: Bands of one date.
-        num_classes: K.
+        num_classes: Number of classes, K.
         ignore_index: Mask value of unlabelled pixels: encoded as zeros, left out of the cross-entropy.
         downsample: f [px].
         streams: In the order of the latents' channels.

@@ -28,7 +28,7 @@ class JointDenoiser(nn.Module):
     """Maps noisy joint latents and what is known of them to a prediction of the latents' shape.
 
     Args:
-        channels: Z.
+        channels: Number of latent channels, Z.
         size: h = w, height and width of the latents.
         widths: Channels per level; multiples of 32. The default is the paper's 192 x (1, 2, 2, 4, 4).
         depth: Residual blocks per level.

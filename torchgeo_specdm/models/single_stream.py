@@ -23,7 +23,7 @@ class SingleStreamAutoencoder(PairAutoencoder):
     Args:
         task: Decides the shapes of images and masks, see :mod:`torchgeo_specdm.spec`.
         num_bands: Bands of one date.
-        num_classes: K.
+        num_classes: Number of classes, K.
         ignore_index: Mask value of unlabelled pixels: encoded as zeros, left out of the cross-entropy.
         architecture: A name in :data:`~torchgeo_specdm.models.branches.BRANCHES`.
         downsample: f [px].

@@ -155,6 +155,6 @@ class AutoencoderTask(EncodingTask):
         scores = {'rmse': self.rmse, 'sad': self.sad, 'cross_entropy': self.cross_entropy, 'miou': self.miou}
         self.log_dict({f'val_{name}': metric for name, metric in scores.items()}, batch_size=len(image))
         distance = (self.model.normalize(made) - self.model.normalize(image)).abs().mean()
-        self.log('val_loss', distance, batch_size=len(image))
+        self.log('val_loss', distance, batch_size=len(image), sync_dist=True)
         if batch_idx == 0:
             self.log_pairs(batch, {'image': made, 'mask': class_index(logits, self.spec.task)}, 'reconstructed')

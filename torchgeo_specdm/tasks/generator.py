@@ -76,6 +76,17 @@ class GeneratorTask(LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
 
+    def on_train_start(self) -> None:
+        """Let each process draw its own noise; with one seed in all, their samples would share it."""
+        if self.trainer.world_size > 1:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    def write_once(self, write: Callable[[], None]) -> None:
+        """Write on the first process; the others wait for it, as their next stage reads what it wrote."""
+        if self.trainer.is_global_zero:
+            write()
+        self.trainer.strategy.barrier()
+
     def half_on_cuda(self) -> AbstractContextManager[Any]:
         """Computes in bfloat16 on a GPU, elsewhere in what ``trainer.precision`` says."""
         on_cuda = self.device.type == 'cuda'
@@ -101,8 +112,7 @@ class EncodingTask(GeneratorTask):
 
     def on_train_end(self) -> None:
         """Write the autoencoder."""
-        if self.trainer.is_global_zero:
-            write_folder(self.root / self.output, self._write)
+        self.write_once(lambda: write_folder(self.root / self.output, self._write))
 
     def _write(self, folder: Path) -> None:
         save_network(self.model, self.model.config, folder)

@@ -116,8 +116,8 @@ class JudgeTask(GeneratorTask):
 
     def on_fit_end(self) -> None:
         """Write the output; also where a run that was finished is started again, because its output is missing."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self.write(self.root / self.output)
+        if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.write_once(lambda: self.write(self.root / self.output))
 
     def write(self, folder: Path) -> None:
         """Calibrate the filter on the val split and write it."""

@@ -11,7 +11,7 @@ from torch.nn.functional import l1_loss, mse_loss
 from torch.optim.swa_utils import AveragedModel
 
 from torchgeo_specdm.datamodules.generator import LatentDataModule
-from torchgeo_specdm.diffusion import Clocks, NoiseSchedule, denoising_loss
+from torchgeo_specdm.diffusion import Clocks, LogitNormalClocks, NoiseSchedule, denoising_loss
 from torchgeo_specdm.diffusion.schedule import Prediction
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.models import JointDenoiser
@@ -50,6 +50,8 @@ class LatentDiffusionTask(GeneratorTask):
         absent: Share of these others in which that part is absent instead of given, so that the denoiser learns the
             rest by itself; ``agreement`` of :meth:`SpecDMPipeline.sample` needs it.
         class_control: Tell the denoiser the share of pixels of each class, each known in half of the samples.
+        logit_normal_times: Learn from middle noise levels more often, see
+            :class:`~torchgeo_specdm.diffusion.LogitNormalClocks`; from all time steps equally often by default.
         min_snr_gamma: Weigh time steps by their signal-to-noise ratio, cut at this value; none by default.
         half_precision: Write the checkpoint's weights as float16.
     """
@@ -79,6 +81,7 @@ class LatentDiffusionTask(GeneratorTask):
         together: float = 1.0,
         absent: float = 0.0,
         class_control: bool = False,
+        logit_normal_times: bool = False,
         min_snr_gamma: float | None = None,
         half_precision: bool = False,
     ) -> None:
@@ -133,18 +136,24 @@ class LatentDiffusionTask(GeneratorTask):
             dropout=h['dropout'],
             adaptive_norm=h['adaptive_norm'],
             fold=h['fold'],
-            clocks=len(self._clocks(1.0).channels),
+            clocks=len(self._channels()),
             num_classes=self.spec.num_classes if h['class_control'] else 0,
             orientations=h['orientations'],
         )
         self.average = AveragedModel(self.model, multi_avg_fn=self._average)
         self.average.requires_grad_(False)
 
-    def _clocks(self, together: float) -> Clocks:
+    def clocks(self) -> Clocks:
+        """How the time steps of the streams are drawn in training."""
+        kind = LogitNormalClocks if self.hparams['logit_normal_times'] else Clocks
+        return kind(self._channels(), self.hparams['together'], self.hparams['absent'])
+
+    def _channels(self) -> tuple[int, ...]:
+        """Latent channels of each stream that has a clock."""
         autoencoder = self.latents.autoencoder
         if self.hparams['together'] >= 1:
-            return Clocks((autoencoder.channels,))
-        return Clocks(tuple(stream.channels for stream in autoencoder.streams), together, self.hparams['absent'])
+            return (autoencoder.channels,)
+        return tuple(stream.channels for stream in autoencoder.streams)
 
     def _average(self, averages: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
         # The average of a short history must not remember the initial weights
@@ -174,7 +183,7 @@ class LatentDiffusionTask(GeneratorTask):
                 batch['latents'],
                 self.schedule,
                 _DISTANCES[h['distance']],
-                clocks=self._clocks(h['together']),
+                clocks=self.clocks(),
                 min_snr_gamma=h['min_snr_gamma'],
             )
         self.log('train_loss', loss, prog_bar=True)
@@ -191,8 +200,9 @@ class LatentDiffusionTask(GeneratorTask):
         z = data.autoencoder.encode(batch['image'], batch['mask']).mean
         z = (z - data.latent_mean.view(1, -1, 1, 1).to(z)) / data.latent_std.view(1, -1, 1, 1).to(z)
         generator, distance = torch.Generator().manual_seed(batch_idx), _DISTANCES[self.hparams['distance']]
-        loss = denoising_loss(self.average, z, self.schedule, distance, generator, clocks=self._clocks(1.0))
-        self.log('val_loss', loss, prog_bar=True, batch_size=len(z))
+        # At all time steps alike, so that trainings can be compared
+        loss = denoising_loss(self.average, z, self.schedule, distance, generator, clocks=Clocks(self._channels()))
+        self.log('val_loss', loss, prog_bar=True, batch_size=len(z), sync_dist=True)
         if batch_idx == 0:
             count = min(4, len(z))
             self.log_pairs(batch, self.pipeline().sample(range(count)), 'sampled')
@@ -218,5 +228,6 @@ class LatentDiffusionTask(GeneratorTask):
 
     def on_train_end(self) -> None:
         """Write the checkpoint."""
-        if self.trainer.is_global_zero:
-            self.pipeline().save_pretrained(self.root / self.output, self.hparams['half_precision'])
+        self.write_once(
+            lambda: self.pipeline().save_pretrained(self.root / self.output, self.hparams['half_precision'])
+        )
