@@ -117,8 +117,8 @@ def _parser() -> argparse.ArgumentParser:
         '--agreement',
         type=float,
         default=1.0,
-        help='how strongly to pull images and masks towards those that go together, at up to three times the '
-        'cost (2, say; default: 1, not at all)',
+        help='how strongly to pull images and masks towards those that go together, at three times the cost of a '
+        'step (1.75 with 10 steps, say; default: 1, not at all)',
     )
     sample.add_argument(
         '--given',
