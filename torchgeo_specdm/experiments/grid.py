@@ -1,0 +1,152 @@
+"""Cells of models that are trained: data configuration x model x seed, scored on whole test scenes.
+
+In every cell a model is trained for equally many steps, validated equally often on the val scenes, and tested with the
+weights that validated best. The learning rate of a model is the one with which the control, real pairs alone, validates
+best; no test score is looked at.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchgeo_specdm.comparison import Counts, f1, mean_iou, sum_groups, sum_samples
+from torchgeo_specdm.datasets.device import resolve_device
+from torchgeo_specdm.downstream.base import DenseModel
+from torchgeo_specdm.downstream.registry import DOWNSTREAM, make_model
+from torchgeo_specdm.downstream.scenes import count_scenes
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.experiments.bench import Bench
+from torchgeo_specdm.experiments.data import Scenes
+from torchgeo_specdm.experiments.plan import Arm
+from torchgeo_specdm.experiments.training import Budget, train
+from torchgeo_specdm.spec import DatasetSpec
+
+CONTROL = Arm()
+_TUNING_SEED = 0
+
+
+def build(model: str, spec: DatasetSpec, seed: int) -> DenseModel:
+    """A model with random weights.
+
+    Args:
+        model: ``NAME`` or ``NAME:OPTION``, its backbone (or, where it has none, its version).
+        spec: Describes the pairs.
+        seed: Of the weights.
+
+    Raises:
+        SpecDMError: There is no such model or option for the task.
+    """
+    name, _, option = model.partition(':')
+    options = {}
+    if option:
+        known = inspect.signature(DOWNSTREAM[name].load()).parameters if name in DOWNSTREAM else {}
+        options['version' if 'version' in known else 'backbone'] = option
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return make_model(name, spec.num_bands, spec.num_classes, task=spec.task, **options)
+        except (KeyError, RuntimeError) as error:
+            # Of the libraries whose backbones these are
+            raise SpecDMError(f'--model {model}: {error}') from error
+
+
+def scores(spec: DatasetSpec) -> dict[str, Callable[[Counts], Tensor]]:
+    """The paper's scores by name, and the one that says most of change."""
+    found: dict[str, Callable[[Counts], Tensor]] = {'mIoU': mean_iou, 'mF1': lambda counts: f1(counts).nanmean(-1)}
+    if spec.task == 'change':
+        found['F1 of change'] = lambda counts: f1(counts)[..., 1]
+    return found
+
+
+class Grid:
+    """The cells of one experiment.
+
+    Args:
+        bench: What they share.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.spec = bench.data.spec
+        self.rates: dict[str, float] = {}
+        self._pairs: dict[Arm, tuple[Any, dict[str, Any]]] = {}
+
+    def choose_rate(self, model: str) -> float:
+        """The learning rate with which the control validates best."""
+        if model not in self.rates:
+            rates = self.bench.settings.rates
+            found = {rate: self._record('real', CONTROL, model, _TUNING_SEED, rate) for rate in rates}
+            self.rates[model] = max(found, key=lambda rate: best(found[rate])[1])
+        return self.rates[model]
+
+    def cell(self, name: str, arm: Arm, model: str, seed: int) -> dict[str, Any]:
+        """The record of a cell, computed if it is not there."""
+        rates = self.bench.settings.rates
+        return self._record(name, arm, model, seed, rates[0] if len(rates) == 1 else self.choose_rate(model))
+
+    def _record(self, name: str, arm: Arm, model: str, seed: int, rate: float) -> dict[str, Any]:
+        settings, data = self.bench.settings, self.bench.data
+        if arm not in self._pairs:
+            self._pairs[arm] = self.bench.pairs(arm)
+        pairs, depends = self._pairs[arm]
+        budget = Budget(max(1, round(settings.steps * arm.steps)), settings.batch_size, rate)
+        depends = {
+            **depends,
+            'augment': arm.augment,
+            'model': model,
+            'seed': seed,
+            'budget': asdict(budget),
+            'data': self.spec.to_dict(),
+            'val': data.val.names,
+            'test': data.test.names,
+            'device': resolve_device(settings.device).type,
+        }
+        text = f'{name}, {model}, seed {seed}, lr {rate:g}'
+        found, known = self.bench.store.record(
+            text, depends, lambda state: self._train(pairs, arm, model, seed, budget, state, text)
+        )
+        if not known:
+            print(f'{text}: val mIoU {best(found)[1]:.3f}, {found["seconds"] / 60:.1f} min', flush=True)
+        return found
+
+    def _train(
+        self, pairs: Any, arm: Arm, model: str, seed: int, budget: Budget, state: Path, text: str
+    ) -> dict[str, Any]:
+        data = self.bench.data
+        network = build(model, self.spec, seed).to(resolve_device(self.bench.settings.device))
+
+        def validate(network: DenseModel) -> float:
+            return float(mean_iou(sum_samples(self._count(network, data.val, overlap=0.0))))
+
+        history = train(
+            network,
+            pairs,
+            budget,
+            data.mean,
+            data.std,
+            validate,
+            seed=seed,
+            augment=arm.augment,
+            state=state,
+            text=text,
+        )
+        counts = sum_groups(self._count(network, data.test, overlap=0.5), data.test.groups)
+        return {'val': history, 'units': data.test.units, **{k: v.tolist() for k, v in counts._asdict().items()}}
+
+    def _count(self, network: DenseModel, scenes: Scenes, overlap: float) -> Counts:
+        data = self.bench.data
+        samples = (scenes.samples[index] for index in range(len(scenes.names)))
+        classes, tile = self.spec.num_classes, self.spec.patch_size
+        return count_scenes(network, samples, data.mean, data.std, classes, tile=tile, overlap=overlap)
+
+
+def best(record: dict[str, Any]) -> tuple[int, float]:
+    """Step and score of the best validation of a record."""
+    known = [(int(step), float(score)) for step, score in record['val'] if not math.isnan(score)]
+    return max(known, key=lambda pair: pair[1])
