@@ -105,7 +105,10 @@ def run(args: argparse.Namespace) -> None:
     about = []
     if args.fast:
         about = ['**In small, on random scenes and untrained generators: the figures mean nothing.**']
-    experiment.run(bench, Report(args.out, args.name, experiment.question, about))
+    try:
+        experiment.run(bench, Report(args.out, args.name, experiment.question, about))
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt('the same command resumes') from interrupt
     print(f'Wrote {args.out / args.name}.md, .csv and .json')
 
 

@@ -185,8 +185,8 @@ def _segmunich(spec: DatasetSpec, root: Path, protocol: str, val_cities: tuple[s
     pool = chosen(~(test | val))
     if not len(pool):
         raise SpecDMError(f'{len(patches)} patches of SegMunich are too few to validate, to test and to learn from')
-    images = (sample['image'] for sample in some_samples(pool, _STATISTICS_PATCHES))
-    mean, std = band_statistics(images)
+    seen = some_samples(pool, _STATISTICS_PATCHES)
+    mean, std = band_statistics(seen[index]['image'] for index in range(len(seen)))
     return Data(spec, pool, _count(spec, protocol, pool), scenes(val), scenes(test), chosen(test), mean, std)
 
 

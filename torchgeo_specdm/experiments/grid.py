@@ -6,29 +6,36 @@ best; no test score is looked at.
 """
 
 import inspect
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from torchgeo_specdm.comparison import Counts, f1, mean_iou, sum_groups, sum_samples
+from torchgeo_specdm.comparison import Counts, mean_iou, sum_groups, sum_samples
 from torchgeo_specdm.datasets.device import resolve_device
 from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.downstream.registry import DOWNSTREAM, make_model
 from torchgeo_specdm.downstream.scenes import count_scenes
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.experiments.bench import Bench
-from torchgeo_specdm.experiments.data import Scenes
-from torchgeo_specdm.experiments.plan import Arm
+from torchgeo_specdm.experiments.data import SUBSET_SEED, Scenes
+from torchgeo_specdm.experiments.plan import Arm, DownstreamExperiment
+from torchgeo_specdm.experiments.results import Results, best
+from torchgeo_specdm.experiments.table import Report
 from torchgeo_specdm.experiments.training import Budget, train
 from torchgeo_specdm.spec import DatasetSpec
 
 CONTROL = Arm()
 _TUNING_SEED = 0
+_MEANS = 'Scores on whole test scenes, mean ± standard deviation over the seeds:'
+_GAINS = (
+    'Gains of the mean over the seeds, with 95 % intervals by bootstrap over test scenes and seeds, and in how many '
+    'seeds the score is higher:'
+)
+# The paper's values are of these models
+_PAPER_MODELS = {'OSCD': 'changeformer:v3', 'SegMunich': 'segformer:mit_b5'}
 
 
 def build(model: str, spec: DatasetSpec, seed: int) -> DenseModel:
@@ -54,14 +61,6 @@ def build(model: str, spec: DatasetSpec, seed: int) -> DenseModel:
         except (KeyError, RuntimeError) as error:
             # Of the libraries whose backbones these are
             raise SpecDMError(f'--model {model}: {error}') from error
-
-
-def scores(spec: DatasetSpec) -> dict[str, Callable[[Counts], Tensor]]:
-    """The paper's scores by name, and the one that says most of change."""
-    found: dict[str, Callable[[Counts], Tensor]] = {'mIoU': mean_iou, 'mF1': lambda counts: f1(counts).nanmean(-1)}
-    if spec.task == 'change':
-        found['F1 of change'] = lambda counts: f1(counts)[..., 1]
-    return found
 
 
 class Grid:
@@ -146,7 +145,39 @@ class Grid:
         return count_scenes(network, samples, data.mean, data.std, classes, tile=tile, overlap=overlap)
 
 
-def best(record: dict[str, Any]) -> tuple[int, float]:
-    """Step and score of the best validation of a record."""
-    known = [(int(step), float(score)) for step, score in record['val'] if not math.isnan(score)]
-    return max(known, key=lambda pair: pair[1])
+def run(experiment: DownstreamExperiment, bench: Bench, report: Report) -> None:
+    """Compute the cells seed by seed, and write the tables after each."""
+    grid, settings, spec = Grid(bench), bench.settings, bench.data.spec
+    for model in settings.models:
+        # A name that is wrong is refused before hours are spent on the models before it
+        build(model, spec, 0)
+    records: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    text = ''
+    for number, seed in enumerate(settings.seeds, 1):
+        for model in settings.models:
+            for name, arm in experiment.arms.items():
+                records.setdefault((model, name), []).append(grid.cell(name, arm, model, seed))
+        seeds = settings.seeds[:number]
+        results = Results(experiment, spec, records, seeds)
+        made = {'settings': asdict(settings), 'spec': spec.to_dict(), 'test': bench.data.test.units}
+        tables = {_MEANS: results.means(), _GAINS: results.gains()}
+        text = report.write(results.cells(), tables, made, _notes(experiment, grid, seeds))
+    print(f'\n{text}')
+
+
+def _notes(experiment: DownstreamExperiment, grid: Grid, seeds: Sequence[int]) -> list[str]:
+    """How the cells were computed, in sentences."""
+    data, settings = grid.bench.data, grid.bench.settings
+    rates = ', '.join(f'{rate:g}' for rate in settings.rates)
+    if grid.rates:
+        chosen = ', '.join(f'{rate:g} for {model}' for model, rate in grid.rates.items())
+        rates = f'{chosen}; of {rates} those with which real pairs alone validate best'
+    notes = [
+        f'{data.spec.name}: {data.count} real pairs of {data.spec.patch_size} px by the protocol, drawn with seed '
+        f'{SUBSET_SEED} from {len(data.pool)}. Scores are of {len(data.test.units)} whole test scenes; the weights are '
+        f'those that scored best on {len(data.val.units)} val scenes. Seeds: {", ".join(map(str, seeds))}. Learning '
+        f'rate: {rates}.'
+    ]
+    if data.spec.name in experiment.paper:
+        notes.append(f"The paper's values are of {_PAPER_MODELS[data.spec.name]} on patches, not on whole scenes.")
+    return notes

@@ -88,7 +88,7 @@ class DownstreamExperiment(Experiment):
 
     def run(self, bench: 'Bench', report: 'Report') -> None:
         """Train and score."""
-        from torchgeo_specdm.experiments.gains import run
+        from torchgeo_specdm.experiments.grid import run
 
         run(self, bench, report)
 

@@ -20,7 +20,7 @@ from torchgeo_specdm.evaluation.reconstruction import ReconstructionObserver, me
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
 from torchgeo_specdm.experiments.bench import Bench
 from torchgeo_specdm.experiments.plan import GeneratorExperiment
-from torchgeo_specdm.experiments.table import Report, spread
+from torchgeo_specdm.experiments.table import Report, Spread
 from torchgeo_specdm.extractors import make_extractor
 from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.functional.distances import frechet_distance
@@ -143,7 +143,7 @@ def _report(
 ) -> str:
     rows: list[dict[str, Any]] = []
     for name, figures in found.items():
-        row = {key: spread([one[key] for one in figures], 4) for key in figures[0]}
+        row = {key: Spread.of([one[key] for one in figures]) for key in figures[0]}
         rows.append({'samples': name, 'N': gallery.count, **row, **lost.get(name, {})})
     cells = [
         {'samples': name, 'seed': '' if name == _HELD_OUT else seed, **figures, **lost.get(name, {})}

@@ -7,20 +7,29 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torchgeo_specdm.report import write_metrics, write_text
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Mean and standard deviation; the mean alone of one value, and a dash of none."""
-    known = [value for value in values if not math.isnan(value)]
-    if not known:
-        return '–'
-    mean = f'{statistics.fmean(known):.{digits}f}'
-    return f'{mean} ± {statistics.stdev(known):.{digits}f}' if len(known) > 1 else mean
+class Spread(NamedTuple):
+    """Mean and standard deviation; NaN where there is none of either."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> 'Spread':
+        """Of the values that are numbers."""
+        known = [value for value in values if not math.isnan(value)]
+        deviation = statistics.stdev(known) if len(known) > 1 else math.nan
+        return cls(statistics.fmean(known) if known else math.nan, deviation)
+
+    def __str__(self) -> str:
+        mean = '–' if math.isnan(self.mean) else f'{self.mean:.4g}'
+        return mean if math.isnan(self.deviation) else f'{mean} ± {self.deviation:.2g}'
 
 
 def markdown(rows: Rows) -> str:

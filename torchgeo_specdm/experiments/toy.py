@@ -20,7 +20,7 @@ from torchgeo_specdm.models import JointDenoiser, TwoStreamAutoencoder
 from torchgeo_specdm.pipeline import SpecDMPipeline, share_quantiles
 from torchgeo_specdm.spec import DatasetSpec, Task
 
-_PATCH, _SCENE, _PAIRS = 32, 64, 8
+_PATCH, _SCENE, _PAIRS = 32, 64, 4
 # Enough held-out patches to calibrate a filter, and to compare samples with
 _SCENES = {'train': 6, 'val': 2, 'test': 6}
 
@@ -73,7 +73,7 @@ def write_toy_generator(folder: Path, data: Data, seed: int) -> Path:
     """An untrained generator with class control and a filter.
 
     Args:
-        folder: Where to; what is there is replaced.
+        folder: Where to; a generator that is there is left alone.
         data: What it is said to imitate.
         seed: Of its weights.
 
@@ -81,13 +81,16 @@ def write_toy_generator(folder: Path, data: Data, seed: int) -> Path:
         ``folder``.
     """
     spec = data.spec
+    if (folder / FILTER).is_dir():
+        # What is written last
+        return folder
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         autoencoder = TwoStreamAutoencoder(
             spec.task, spec.num_bands, spec.num_classes, latent_channels=(3, 2), width=(16, 16), depth=1
         )
         autoencoder.set_scaling(data.mean, data.std)
-        denoiser = JointDenoiser(5, _PATCH // 4, widths=(32,), depth=1, num_classes=spec.num_classes)
+        denoiser = JointDenoiser(5, spec.patch_size // 4, widths=(32,), depth=1, num_classes=spec.num_classes)
         judge = Judge.for_spec(spec).eval().requires_grad_(False)
     judge.set_scaling(data.mean, data.std)
     masks = torch.stack([data.pool[index]['mask'] for index in range(len(data.pool))]).flatten(1)
