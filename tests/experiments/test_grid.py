@@ -1,12 +1,14 @@
 """Cells of trained models: what each learns from, that none is computed twice, and what is chosen on val."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from torchgeo_specdm.checkpoint import FILTER
 from torchgeo_specdm.datasets import MixedDataset, SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.experiments import grid as grid_module
@@ -15,6 +17,7 @@ from torchgeo_specdm.experiments.data import Data
 from torchgeo_specdm.experiments.grid import Grid, build
 from torchgeo_specdm.experiments.named import EXPERIMENTS
 from torchgeo_specdm.experiments.plan import ALL, Arm
+from torchgeo_specdm.experiments.table import Report
 from torchgeo_specdm.experiments.toy import toy_data, toy_spec, write_toy_generator
 
 MODEL = 'unet:mobilenet_v2'
@@ -39,7 +42,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bench(data: Data, generators: dict[str, Path], cache: Path, tmp_path: Path) -> Bench:
     settings = Settings((MODEL,), (0,), steps=2, batch_size=2, rates=(1e-3,), samples=24, device='cpu')
-    return Bench(data, generators, settings, Store(tmp_path / 'cells'), cache)
+    return Bench(data, generators, settings, Store(tmp_path / 'cells'), cache, {'steps': 2})
 
 
 def same(first: Any, second: Any) -> bool:
@@ -91,7 +94,7 @@ def test_a_cell_is_computed_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(grid_module, 'train', refuse)
     # The name of an arm is no part of it
-    again = Grid(bench).cell('real', Arm(real=4), MODEL, 0)
+    again = Grid(bench).cell('another name', Arm(real=4), MODEL, 0)
     assert again == json.loads(json.dumps(first))
     for other in ((Arm(augment=False), 0), (Arm(real=3), 0), (Arm(), 1)):
         with pytest.raises(AssertionError, match='it is there'):
@@ -111,6 +114,15 @@ def test_a_computation_that_fails_leaves_no_record(bench: Bench) -> None:
     with pytest.raises(KeyboardInterrupt):
         bench.store.record('x', {}, lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     assert not list(bench.store.folder.glob('*.json'))
+
+
+def test_a_missing_filter_is_said_before_anything_is_trained(bench: Bench, data: Data, tmp_path: Path) -> None:
+    generator = Path(shutil.copytree(bench.generators['checkpoint'], tmp_path / 'unfiltered'))
+    shutil.rmtree(generator / FILTER)
+    other = Bench(data, {'checkpoint': generator}, bench.settings, bench.store, bench.cache, bench.sampling)
+    with pytest.raises(SpecDMError, match='filter'):
+        EXPERIMENTS['filter'].run(other, Report(tmp_path, 'filter', ''))
+    assert not bench.store.folder.exists()
 
 
 def test_the_rate_is_chosen_on_val_by_the_control_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,9 +31,7 @@ class Tiny(DenseModel):
         super().__init__(3, 4)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.encoder = nn.Sequential(
-                nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.1)
-            )
+            self.encoder = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.1))
             self.decoder = nn.Conv2d(16, 4, 1)
 
     def logits(self, image: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,7 @@ class Bench:
         settings: What a user chooses.
         store: Where records are kept.
         cache: Where synthetic pairs are kept, as of ``SpecDMSynthetic``.
+        sampling: Further arguments of ``SpecDMSynthetic``.
     """
 
     data: Data
@@ -112,11 +113,13 @@ class Bench:
     settings: Settings
     store: Store
     cache: Path | bool = True
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
     def synthetic(self, generator: str, length: int, seed: int = 0, **asked: Any) -> SpecDMSynthetic:
         """Pairs of a generator: the same for every cell that asks for the same, and generated once."""
         folder = self.generators[generator]
-        found = SpecDMSynthetic(folder, length, seed=seed, device=self.settings.device, cache=self.cache, **asked)
+        asked = {**self.sampling, **asked, 'device': self.settings.device, 'cache': self.cache}
+        found = SpecDMSynthetic(folder, length, seed=seed, **asked)
         self.data.spec.require_match(found.spec, 'the real data', f'--{generator}')
         return found
 

@@ -139,7 +139,7 @@ def _fast(args: argparse.Namespace) -> 'Bench':
     names = ('checkpoint', 'against')
     generators = {name: write_toy_generator(folder / name, data, seed) for seed, name in enumerate(names)}
     settings = _settings(args, _FAST)
-    return Bench(data, generators, settings, Store(folder / 'cells'), folder / 'cache')
+    return Bench(data, generators, settings, Store(folder / 'cells'), folder / 'cache', {'steps': 2})
 
 
 def _settings(args: argparse.Namespace, defaults: dict[str, Any]) -> 'Settings':

@@ -76,6 +76,12 @@ class Grid:
         self.rates: dict[str, float] = {}
         self._pairs: dict[Arm, tuple[Any, dict[str, Any]]] = {}
 
+    def pairs(self, arm: Arm) -> tuple[Any, dict[str, Any]]:
+        """As of :meth:`Bench.pairs`, made once."""
+        if arm not in self._pairs:
+            self._pairs[arm] = self.bench.pairs(arm)
+        return self._pairs[arm]
+
     def choose_rate(self, model: str) -> float:
         """The learning rate with which the control validates best."""
         if model not in self.rates:
@@ -91,9 +97,7 @@ class Grid:
 
     def _record(self, name: str, arm: Arm, model: str, seed: int, rate: float) -> dict[str, Any]:
         settings, data = self.bench.settings, self.bench.data
-        if arm not in self._pairs:
-            self._pairs[arm] = self.bench.pairs(arm)
-        pairs, depends = self._pairs[arm]
+        pairs, depends = self.pairs(arm)
         budget = Budget(max(1, round(settings.steps * arm.steps)), settings.batch_size, rate)
         depends = {
             **depends,
@@ -107,8 +111,9 @@ class Grid:
             'device': resolve_device(settings.device).type,
         }
         text = f'{name}, {model}, seed {seed}, lr {rate:g}'
+        # Experiments share cells, whatever they call an arm
         found, known = self.bench.store.record(
-            text, depends, lambda state: self._train(pairs, arm, model, seed, budget, state, text)
+            f'{model} seed {seed}', depends, lambda state: self._train(pairs, arm, model, seed, budget, state, text)
         )
         if not known:
             print(f'{text}: val mIoU {best(found)[1]:.3f}, {found["seconds"] / 60:.1f} min', flush=True)
@@ -148,9 +153,11 @@ class Grid:
 def run(experiment: DownstreamExperiment, bench: Bench, report: Report) -> None:
     """Compute the cells seed by seed, and write the tables after each."""
     grid, settings, spec = Grid(bench), bench.settings, bench.data.spec
+    # What is wrong with a model or a generator is said before hours are spent on others
     for model in settings.models:
-        # A name that is wrong is refused before hours are spent on the models before it
         build(model, spec, 0)
+    for arm in experiment.arms.values():
+        grid.pairs(arm)
     records: dict[tuple[str, str], list[dict[str, Any]]] = {}
     text = ''
     for number, seed in enumerate(settings.seeds, 1):
@@ -159,7 +166,12 @@ def run(experiment: DownstreamExperiment, bench: Bench, report: Report) -> None:
                 records.setdefault((model, name), []).append(grid.cell(name, arm, model, seed))
         seeds = settings.seeds[:number]
         results = Results(experiment, spec, records, seeds)
-        made = {'settings': asdict(settings), 'spec': spec.to_dict(), 'test': bench.data.test.units}
+        made = {
+            'settings': asdict(settings),
+            'spec': spec.to_dict(),
+            'test': bench.data.test.units,
+            'val': bench.data.val.units,
+        }
         tables = {_MEANS: results.means(), _GAINS: results.gains()}
         text = report.write(results.cells(), tables, made, _notes(experiment, grid, seeds))
     print(f'\n{text}')
