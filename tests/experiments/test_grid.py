@@ -110,10 +110,17 @@ def test_a_damaged_record_is_said(bench: Bench) -> None:
         bench.store.record('x', {}, lambda _: {'a': 1})
 
 
-def test_a_computation_that_fails_leaves_no_record(bench: Bench) -> None:
+def test_an_interrupted_cell_leaves_its_state_and_no_record(bench: Bench) -> None:
+    def stop(state: Path) -> dict[str, Any]:
+        state.write_text('half')
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        bench.store.record('x', {}, lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        bench.store.record('x', {}, stop)
     assert not list(bench.store.folder.glob('*.json'))
+    found, known = bench.store.record('x', {}, lambda state: {'went on from': state.read_text()})
+    assert (found['went on from'], known) == ('half', False)
+    assert not list(bench.store.folder.glob('*.state'))
 
 
 def test_a_missing_filter_is_said_before_anything_is_trained(bench: Bench, data: Data, tmp_path: Path) -> None:

@@ -81,10 +81,11 @@ class Store:
         with FileLock(path.with_suffix('.lock')):
             if path.is_file():
                 return _read(path), True
-            start = time.monotonic()
-            found = make(path.with_suffix('.state'))
+            start, state = time.monotonic(), path.with_suffix('.state')
+            found = make(state)
             found |= {'seconds': round(time.monotonic() - start, 1), 'depends': depends}
             write_text(path, json.dumps(found) + '\n')
+            state.unlink(missing_ok=True)
         return found, False
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from torchgeo_specdm.comparison import Counts, mean_iou, sum_groups, sum_samples
-from torchgeo_specdm.datasets.device import resolve_device
+from torchgeo_specdm.datasets.device import resolve_device, same_arithmetic
 from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.downstream.registry import DOWNSTREAM, make_model
 from torchgeo_specdm.downstream.scenes import count_scenes
@@ -140,7 +140,8 @@ class Grid:
             state=state,
             text=text,
         )
-        counts = sum_groups(self._count(network, data.test, overlap=0.5), data.test.groups)
+        with same_arithmetic(resolve_device(self.bench.settings.device)):
+            counts = sum_groups(self._count(network, data.test, overlap=0.5), data.test.groups)
         return {'val': history, 'units': data.test.units, **{k: v.tolist() for k, v in counts._asdict().items()}}
 
     def _count(self, network: DenseModel, scenes: Scenes, overlap: float) -> Counts:

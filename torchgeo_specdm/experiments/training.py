@@ -114,7 +114,7 @@ def train(
         validate: A score of the model, the higher the better; NaN is worse than any other.
         seed: Of order, orientations and dropout.
         augment: Whether each pair is shown in a random one of the eight orientations of a square.
-        state: Where the state of the training is kept every few minutes, to go on from; deleted at the end.
+        state: Where the state of the training is kept every few minutes, to go on from; the caller deletes it.
         text: What the progress bar says.
 
     Returns:
@@ -145,8 +145,6 @@ def train(
     if run.best is None:
         raise SpecDMError(f'{text or "the training"} has no score on the val scenes: do they hold labels?')
     model.load_state_dict(run.best)
-    if state is not None:
-        state.unlink(missing_ok=True)
     return run.history
 
 
