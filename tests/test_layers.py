@@ -15,7 +15,7 @@ LAYERS = {
     **dict.fromkeys(['metrics', 'extractors', 'alignment', 'datasets'], 2),
     **dict.fromkeys(['datamodules', 'tasks', 'export', 'exporting', 'producer'], 3),
     **dict.fromkeys(['report', 'comparison', 'resume', 'stages', 'evaluation', 'card', 'downstream'], 4),
-    **dict.fromkeys(['demo', 'demo_cases', 'demo_page', 'fit', 'cli', '__main__'], 5),
+    **dict.fromkeys(['demo', 'demo_cases', 'demo_page', 'experiments', 'fit', 'cli', '__main__'], 5),
 }
 # These run where neither TorchGeo nor GDAL is installed
 LIGHT = (
@@ -32,6 +32,7 @@ TRAINING = (
     'datamodules.packed',
     'resume',
     'alignment.copies',
+    'experiments.training',
     *(f'downstream.{name}' for name in ('registry', 'pfsegnet', 'siamcrnn', 'changeformer', 'scenes', 'scores')),
     *(
         f'evaluation.{name}'

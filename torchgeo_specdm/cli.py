@@ -13,6 +13,7 @@ from typing import Any
 
 from torchgeo_specdm import __version__
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.experiments import command as experiment
 
 _EXAMPLES = """\
 examples:
@@ -34,6 +35,8 @@ examples:
       New images for the masks of the real train samples.
   specdm evaluate runs/oscd/checkpoint --data oscd.yaml --out report
       Can the labels be trusted, are the samples copies, will they help? A page with figures that say.
+  specdm experiment ratio --fast --out experiments
+      An experiment of the paper in small; with --root and --checkpoint, in full.
   specdm fit --config mixed.yaml
       Train any TorchGeo task; with MixedDataModule on real and synthetic data.
 
@@ -135,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     _add_evaluate(commands)
+    experiment.add_parser(commands)
     _add_checkpoints(commands)
     _add_cache(commands)
 
@@ -331,6 +335,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _sample(args)
         elif args.command == 'evaluate':
             _evaluate(args, rest)
+        elif args.command == experiment.NAME:
+            experiment.run(args)
         elif args.command == 'checkpoints':
             _list_checkpoints()
         elif args.command == 'cache':
