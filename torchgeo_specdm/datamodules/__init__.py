@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from torchgeo_specdm.lazy import loader
 
 if TYPE_CHECKING:
+    from torchgeo_specdm.datamodules.by_class_path import TorchGeoDataModule
     from torchgeo_specdm.datamodules.folder import FolderDataModule
     from torchgeo_specdm.datamodules.generator import GeneratorDataModule, LatentDataModule
     from torchgeo_specdm.datamodules.indian_pines import IndianPinesDataModule
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torchgeo_specdm.datamodules.segmunich import SegMunichDataModule
 
 _HOMES = {
+    'TorchGeoDataModule': 'by_class_path',
     'FolderDataModule': 'folder',
     'GeneratorDataModule': 'generator',
     'IndianPinesDataModule': 'indian_pines',
@@ -36,6 +38,7 @@ __all__ = [
     'OSCDPatchesDataModule',
     'PackedDataModule',
     'SegMunichDataModule',
+    'TorchGeoDataModule',
 ]
 
 __getattr__ = loader(__name__, _HOMES)

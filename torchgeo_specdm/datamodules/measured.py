@@ -22,12 +22,17 @@ class MeasuredDataModule(NonGeoDataModule):
 
     mean: Tensor
     std: Tensor
+    patch_size: int | str
     train_dataset: Any
     val_dataset: Any
 
     def make(self, split: str) -> Any:
         """The dataset of a split."""
         raise NotImplementedError
+
+    def common_patch_size(self) -> int | str:
+        """The ``patch_size`` of all splits: where it is ``auto``, the one of the train split, which is made first."""
+        return self.patch_size if self.train_dataset is None else self.train_dataset.patch_size  # type: ignore[no-any-return]
 
     def setup(self, stage: str) -> None:
         """Make the datasets of ``fit``, ``validate`` or ``test``, and measure the train split, once.

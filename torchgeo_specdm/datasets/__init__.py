@@ -6,6 +6,7 @@ from torchgeo_specdm.lazy import loader
 
 if TYPE_CHECKING:
     from torchgeo_specdm.datasets.declared import Declared
+    from torchgeo_specdm.datasets.described import DescribedDataset
     from torchgeo_specdm.datasets.folder import FolderDataset
     from torchgeo_specdm.datasets.indian_pines import IndianPines
     from torchgeo_specdm.datasets.landcover import OSCDLandCover
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 
 _HOMES = {
+    'DescribedDataset': 'described',
     'Declared': 'declared',
     'FolderDataset': 'folder',
     'OSCD': 'oscd',
@@ -28,6 +30,7 @@ _HOMES = {
 __all__ = [
     'OSCD',
     'Declared',
+    'DescribedDataset',
     'FolderDataset',
     'IndianPines',
     'MixedDataset',

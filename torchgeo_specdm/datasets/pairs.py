@@ -228,7 +228,7 @@ def describe(pairs: Sequence[LabelledRaster], declared: Declared, patch_size: in
         unit=first.bands.unit,
         scale=declared.scale,
         value_range=declared.value_range,
-        dtype=str(np.result_type(*(image.dtype for pair in pairs for image in pair.images))),
+        dtype=declared.dtype or str(np.result_type(*(image.dtype for pair in pairs for image in pair.images))),
         wavelengths=first.bands.wavelengths,
         ignore_index=IGNORE_INDEX,
         gsd=declared.gsd or first.images[0].gsd,
