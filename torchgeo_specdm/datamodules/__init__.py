@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from torchgeo_specdm.datamodules.mixed import MixedDataModule
     from torchgeo_specdm.datamodules.oscd import OSCDPatchesDataModule
     from torchgeo_specdm.datamodules.packed import PackedDataModule
+    from torchgeo_specdm.datamodules.scene import SceneDataModule
     from torchgeo_specdm.datamodules.segmunich import SegMunichDataModule
 
 _HOMES = {
+    'SceneDataModule': 'scene',
     'TorchGeoDataModule': 'by_class_path',
     'FolderDataModule': 'folder',
     'GeneratorDataModule': 'generator',
@@ -37,6 +39,7 @@ __all__ = [
     'OSCDLandCoverDataModule',
     'OSCDPatchesDataModule',
     'PackedDataModule',
+    'SceneDataModule',
     'SegMunichDataModule',
     'TorchGeoDataModule',
 ]

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from torchgeo_specdm.datasets.landcover import OSCDLandCover
     from torchgeo_specdm.datasets.mixed import MixedDataset
     from torchgeo_specdm.datasets.oscd import OSCD
+    from torchgeo_specdm.datasets.scene import SceneDataset
     from torchgeo_specdm.datasets.segmunich import SegMunich
     from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 
 _HOMES = {
+    'SceneDataset': 'scene',
     'DescribedDataset': 'described',
     'Declared': 'declared',
     'FolderDataset': 'folder',
@@ -35,6 +37,7 @@ __all__ = [
     'IndianPines',
     'MixedDataset',
     'OSCDLandCover',
+    'SceneDataset',
     'SegMunich',
     'SpecDMSynthetic',
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 from torch import Tensor
 
-from torchgeo_specdm.datasets.arrays import SUFFIXES, ArrayRaster, image_and_mask, load_array
+from torchgeo_specdm.datasets.arrays import SUFFIXES, open_image, open_mask
 from torchgeo_specdm.datasets.declared import IGNORE_INDEX, Declared
 from torchgeo_specdm.datasets.rasters import Raster, open_raster
 from torchgeo_specdm.errors import RasterError, SpecDMError
@@ -96,13 +96,10 @@ def open_pair(images: Sequence[str], mask: str, declared: Declared) -> LabelledR
         RasterError: A file is missing or cannot be read, or they do not lie on one grid.
         SpecDMError: A band or unit is neither declared nor in the files.
     """
-    if any(str(name).partition('#')[0].endswith(SUFFIXES) for name in (*images, mask)):
-        labels = _array(mask)
-        both = [image_and_mask(_array(name), labels, name) for name in images]
-        rasters: list[Raster] = [ArrayRaster.of(image, name) for (image, _), name in zip(both, images, strict=True)]
-        target: Raster = ArrayRaster.of(both[0][1], mask)
-    else:
-        rasters, target = [open_raster(name) for name in images], open_raster(mask)
+    target: Raster = open_mask(mask) if _is_array(mask) else open_raster(mask)
+    rasters: list[Raster] = [
+        open_image(name, target.shape) if _is_array(name) else open_raster(name) for name in images
+    ]
     for raster in rasters:
         _require_one_grid(raster, target)
     bands = [choose_bands(raster, declared) for raster in rasters]
@@ -110,12 +107,8 @@ def open_pair(images: Sequence[str], mask: str, declared: Declared) -> LabelledR
     return LabelledRaster(tuple(rasters), target, bands[0], declared.codes)
 
 
-def _array(name: str) -> NDArray[Any]:
-    """Of an image and a mask, one may be an array and the other a file of GDAL's."""
-    if str(name).partition('#')[0].endswith(SUFFIXES):
-        return load_array(name)
-    raster = open_raster(name)
-    return raster.read(range(len(raster.names)), 0, 0, *raster.shape).values
+def _is_array(name: str) -> bool:
+    return name.partition('#')[0].endswith(SUFFIXES)
 
 
 def _require_one_grid(image: Raster, mask: Raster) -> None:
