@@ -18,6 +18,7 @@ HEAVY = "{'torch', 'torchgeo', 'lightning', 'numpy', 'rasterio', 'diffusers'} & 
         'import torchgeo_specdm; dir(torchgeo_specdm)',
         'from torchgeo_specdm.cli import main; main(["--help"])',
         'from torchgeo_specdm.cli import main; main(["sample", "--help"])',
+        'from torchgeo_specdm.cli import main; main(["init", "--help"])',
         'from torchgeo_specdm.cli import main; main(["checkpoints"])',
         'from torchgeo_specdm.cli import main; main(["cache", "list"])',
     ],

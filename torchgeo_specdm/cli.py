@@ -13,6 +13,7 @@ from typing import Any
 
 from torchgeo_specdm import __version__
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.starting import command as init_command
 
 _EXAMPLES = """\
 examples:
@@ -20,6 +21,8 @@ examples:
       The whole job on a small scene that is installed with the package: sample, mix, train, report.
   specdm sample indian-pines --n 100 --out synthetic
       Write 100 labelled images of a checkpoint that has a name; 'specdm checkpoints' lists them.
+  specdm init data/fields --out fields.yaml
+      Look at a dataset of your own, and write the file that trains a generator of it.
   specdm fit --config oscd.yaml --data.root data/oscd
       Train a generator: each stage of the file in turn. The same command resumes an interrupted run.
   specdm fit --config oscd.yaml --stage LatentDiffusionTask --restart
@@ -134,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         '--split', choices=('train', 'val', 'test'), default='train', help='of the real samples (default: %(default)s)'
     )
 
+    init_command.add_parser(commands)
     _add_evaluate(commands)
     _add_checkpoints(commands)
     _add_cache(commands)
@@ -329,6 +333,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_stages(args.command, args.config, rest, stage=args.stage, restart=args.restart)
         elif args.command == 'sample':
             _sample(args)
+        elif args.command == 'init':
+            init_command.run(args)
         elif args.command == 'evaluate':
             _evaluate(args, rest)
         elif args.command == 'checkpoints':

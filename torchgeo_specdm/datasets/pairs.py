@@ -96,15 +96,25 @@ def open_pair(images: Sequence[str], mask: str, declared: Declared) -> LabelledR
         RasterError: A file is missing or cannot be read, or they do not lie on one grid.
         SpecDMError: A band or unit is neither declared nor in the files.
     """
-    target: Raster = open_mask(mask) if _is_array(mask) else open_raster(mask)
-    rasters: list[Raster] = [
-        open_image(name, target.shape) if _is_array(name) else open_raster(name) for name in images
-    ]
+    rasters, target = open_rasters(images, mask)
     for raster in rasters:
         _require_one_grid(raster, target)
     bands = [choose_bands(raster, declared) for raster in rasters]
     require_like(bands[0], bands[-1], rasters[0].path, rasters[-1].path)
     return LabelledRaster(tuple(rasters), target, bands[0], declared.codes)
+
+
+def open_rasters(images: Sequence[str], mask: str) -> tuple[list[Raster], Raster]:
+    """The images of one place and their mask, as :func:`open_pair` opens them; nothing is compared.
+
+    Raises:
+        RasterError: A file is missing or cannot be read.
+    """
+    target: Raster = open_mask(mask) if _is_array(mask) else open_raster(mask)
+    rasters: list[Raster] = [
+        open_image(name, target.shape) if _is_array(name) else open_raster(name) for name in images
+    ]
+    return rasters, target
 
 
 def _is_array(name: str) -> bool:
