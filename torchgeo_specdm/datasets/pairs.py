@@ -61,8 +61,11 @@ class LabelledRaster:
             RasterError: A file cannot be read, or the mask holds a value that was not declared.
         """
         dates = [image.read(self.bands.numbers, row, col, size, size) for image in self.images]
-        valid = np.stack([date.valid for date in dates])
-        values = np.where(valid, np.stack([date.values for date in dates]), 0).astype(np.float32)
+        with np.errstate(over='ignore'):
+            values = np.stack([date.values.astype(np.float32) for date in dates])
+        # What is too large for float32 is infinite now
+        valid = np.stack([date.valid for date in dates]) & np.isfinite(values)
+        values[~valid] = 0
         labels = np.where(valid.all((0, 1)), self.labels(row, col, size, size), IGNORE_INDEX)
         if len(dates) == 1:
             return {'image': torch.from_numpy(values[0]), 'mask': torch.from_numpy(labels)}

@@ -211,6 +211,8 @@ def _declare(draft: Draft, image: Raster, dates: int, values: Counter[float], lo
 
 
 def _class_names(codes: Sequence[int], dates: int) -> dict[int, str]:
+    if dates == 1 and len(codes) == 1:
+        raise SpecDMError(f'all masks looked at hold {codes[0]} alone: a generator of pairs needs two classes')
     if dates == 1:
         return {code: f'class {code}' for code in codes}
     if len(codes) > 2:

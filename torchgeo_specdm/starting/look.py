@@ -74,8 +74,6 @@ class Findings:
                 )
             if part.saturated > 0:
                 found.append(f'{part.saturated:.2%} of the {name} values are the largest of {self.spec.dtype}')
-        if self.spec.num_classes == 1:
-            found.append('there is one class: a mask of one value says nothing of its image')
         if train.patches < _FEW:
             found.append(f'{train.patches} train patches are few: samples will resemble them')
         return found + self._duplicates()
