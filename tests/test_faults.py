@@ -80,7 +80,7 @@ FIRST_FIVE = {'train': '[0-4]', 'val': '5', 'test': ''}
 @pytest.mark.parametrize(
     ('data', 'options'),
     [
-        (with_gaps, {}),
+        (with_gaps, {'split': {'train': '[0-5]', 'val': '[67]', 'test': ''}}),
         (absent_from_train, {'split': FIRST_FIVE}),
         (lambda: arrays(2), {'split': ONE_EACH}),
         (lambda: arrays(bands=1), {}),

@@ -103,8 +103,8 @@ class GeneratorDataModule(LightningDataModule):
             raise SpecDMError(f'the train split of {type(self.real).__name__} is empty')
         if spec.num_classes < 2:
             raise SpecDMError(
-                f'{spec.name or "the data"} has {spec.num_classes} class, of which a mask says nothing: declare another '
-                'class for the other pixels'
+                f'{spec.name or "the data"} has {spec.num_classes} class, of which a mask says nothing: declare one '
+                'for the other pixels too'
             )
         sample = dataset[0]
         found = tuple(sample['image'].shape), tuple(sample['mask'].shape)

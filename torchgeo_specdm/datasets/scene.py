@@ -89,7 +89,7 @@ class SceneDataset(ScenePatches):
 
     def _count(self, area: Area) -> NDArray[np.int64]:
         labels = self.pair.labels(*area).ravel()
-        return np.bincount(labels[labels != IGNORE_INDEX], minlength=self.num_classes)
+        return np.bincount(labels[labels != IGNORE_INDEX], minlength=self.num_classes).astype(np.int64)
 
     def _origins(self, area: Area, size: int, overlap: float, min_labelled: float) -> list[tuple[int, int]]:
         origins = patch_origins(area.height, area.width, size, overlap)
