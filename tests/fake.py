@@ -71,3 +71,19 @@ class FakeDataModule(NonGeoDataModule):
         if task == 'change':
             # TorchGeo's change datamodules normalise with a time axis; the plain mean suffices here
             self.aug = lambda batch: batch | {'image': (batch['image'] - self.mean) / self.std}
+
+
+class ThreeKeys(NonGeoDataset):
+    """A change dataset that knows nothing of this package: no split, a key for each date, the mask with axes of one."""
+
+    def __init__(self, root: str = '.', length: int = 8, size: tuple[int, int] = (16, 24)) -> None:
+        self.length, self.size = length, size
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        before, after = (
+            torch.rand(3, *self.size, generator=torch.Generator().manual_seed(2 * index + d)) for d in (0, 1)
+        )
+        return {'image1': before, 'image2': after, 'mask': (before[:1] > after[:1]).byte()[None], 'name': str(index)}

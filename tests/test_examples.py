@@ -13,11 +13,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.data.oscd.data import write_oscd
 from tests.data.segmunich.data import write_segmunich
+from tests.rasters import write_folder
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.pipeline import SpecDMPipeline
+from torchgeo_specdm.sizes import choose_sizes
 
 EXAMPLES = Path(__file__).parents[1] / 'examples'
-GENERATORS = sorted(path.stem for path in (EXAMPLES / 'conf').glob('*.yaml') if not path.stem.startswith('mixed-'))
+# Its data comes from a second file
+AUTO = 'auto'
+GENERATORS = sorted(
+    path.stem for path in (EXAMPLES / 'conf').glob('*.yaml') if path.stem != AUTO and not path.stem.startswith('mixed-')
+)
 MIXED = sorted(path.stem for path in (EXAMPLES / 'conf').glob('mixed-*.yaml'))
 
 TRAINER = {
@@ -48,8 +54,8 @@ def shrunk(config: Any) -> Any:
         return [shrunk(value) for value in config]
     if not isinstance(config, dict):
         return config
-    small = {key: SMALL[key] if key in SMALL else shrunk(value) for key, value in config.items()}
-    return small | {'widths': [32] * len(small['widths'])} if 'widths' in small else small
+    small = {key: SMALL[key] if key in SMALL and value != AUTO else shrunk(value) for key, value in config.items()}
+    return small | {'widths': [32] * len(small['widths'])} if small.get('widths', AUTO) != AUTO else small
 
 
 @pytest.fixture(scope='module')
@@ -100,6 +106,22 @@ def test_a_generator_is_trained(name: str, workspace: Path) -> None:
     # Pixels are not reconstructed
     reconstructed = set() if 'pixels' in name else {'val/reconstructed'}
     assert pictures(written) == reconstructed | {'val/sampled', 'val/judged'}
+
+
+def test_sizes_follow_from_the_data(workspace: Path) -> None:
+    write_folder(workspace / 'data' / 'fields', [(40, 40)] * 10)
+    declared = {'classes': ['soil', 'crop', 'water'], 'value_range': [0, 5000], 'name': 'fields'}
+    given = {'root': 'data/fields', 'image': 'image/*.tif', 'mask': 'mask/*.tif', 'patch_size': 'auto'}
+    given |= {'declared': declared, 'batch_size': 2}
+    mine = workspace / 'mine.yaml'
+    mine.write_text(yaml.safe_dump({'data': {'class_path': 'FolderDataModule', 'init_args': given}}))
+    assert main(['fit', '--config', small_copy(workspace, AUTO), '--config', str(mine)]) == 0
+    pipeline = SpecDMPipeline.from_pretrained(workspace / 'runs' / AUTO / 'checkpoint')
+    sizes = choose_sizes(pipeline.spec, 32)
+    assert pipeline.spec.patch_size == 32
+    assert tuple(pipeline.denoiser.config['widths']) == sizes.widths
+    assert tuple(pipeline.autoencoder.config['latent_channels']) == sizes.latent_channels
+    assert tuple(pipeline.autoencoder.config['width']) == sizes.width
 
 
 @pytest.mark.parametrize('command', [main, torchgeo.main.main], ids=['specdm', 'torchgeo'])

@@ -19,6 +19,7 @@ HEAVY = "{'torch', 'torchgeo', 'lightning', 'numpy', 'rasterio', 'diffusers'} & 
         'from torchgeo_specdm.cli import main; main(["--help"])',
         'from torchgeo_specdm.cli import main; main(["sample", "--help"])',
         'from torchgeo_specdm.cli import main; main(["experiment", "--help"])',
+        'from torchgeo_specdm.cli import main; main(["init", "--help"])',
         'from torchgeo_specdm.cli import main; main(["checkpoints"])',
         'from torchgeo_specdm.cli import main; main(["cache", "list"])',
     ],

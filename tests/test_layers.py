@@ -9,17 +9,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'torchgeo_specdm'
 LAYERS = {
-    **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue'], 0),
+    **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes'], 0),
     **dict.fromkeys(['functional', 'models', 'diffusion'], 1),
     **dict.fromkeys(['checkpoint', 'pipeline', 'plotting', 'class_statistics'], 2),
     **dict.fromkeys(['metrics', 'extractors', 'alignment', 'datasets'], 2),
     **dict.fromkeys(['datamodules', 'tasks', 'export', 'exporting', 'producer'], 3),
-    **dict.fromkeys(['report', 'comparison', 'resume', 'stages', 'evaluation', 'card', 'downstream'], 4),
+    **dict.fromkeys(['report', 'comparison', 'resume', 'stages', 'evaluation', 'card', 'downstream', 'starting'], 4),
     **dict.fromkeys(['demo', 'demo_cases', 'demo_page', 'experiments', 'fit', 'cli', '__main__'], 5),
 }
 # These run where neither TorchGeo nor GDAL is installed
 LIGHT = (
-    *('errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue'),
+    *('errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes'),
     *('functional', 'models', 'diffusion', 'checkpoint', 'pipeline'),
 )
 HEAVY = {'torchgeo', 'rasterio', 'kornia', 'lightning', 'pytorch_lightning'}

@@ -14,6 +14,7 @@ from typing import Any
 from torchgeo_specdm import __version__
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.experiments import command as experiment
+from torchgeo_specdm.starting import command as init_command
 
 _EXAMPLES = """\
 examples:
@@ -21,6 +22,8 @@ examples:
       The whole job on a small scene that is installed with the package: sample, mix, train, report.
   specdm sample indian-pines --n 100 --out synthetic
       Write 100 labelled images of a checkpoint that has a name; 'specdm checkpoints' lists them.
+  specdm init data/fields --out fields.yaml
+      Look at a dataset of your own, and write the file that trains a generator of it.
   specdm fit --config oscd.yaml --data.root data/oscd
       Train a generator: each stage of the file in turn. The same command resumes an interrupted run.
   specdm fit --config oscd.yaml --stage LatentDiffusionTask --restart
@@ -137,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         '--split', choices=('train', 'val', 'test'), default='train', help='of the real samples (default: %(default)s)'
     )
 
+    init_command.add_parser(commands)
     _add_evaluate(commands)
     experiment.add_parser(commands)
     _add_checkpoints(commands)
@@ -333,6 +337,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_stages(args.command, args.config, rest, stage=args.stage, restart=args.restart)
         elif args.command == 'sample':
             _sample(args)
+        elif args.command == 'init':
+            init_command.run(args)
         elif args.command == 'evaluate':
             _evaluate(args, rest)
         elif args.command == experiment.NAME:

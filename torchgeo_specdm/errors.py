@@ -19,3 +19,11 @@ class RasterError(SpecDMError):
 
 class SpecMismatchError(SpecDMError):
     """Two datasets that cannot be mixed because their specs differ."""
+
+
+def refusal(error: BaseException) -> SpecDMError | None:
+    """The first of this package's errors among those that led to ``error``."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, SpecDMError):
+        seen = seen.__cause__ or seen.__context__
+    return seen

@@ -17,7 +17,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from torchgeo_specdm import __version__, compat, datamodules, downstream, tasks
-from torchgeo_specdm.errors import CheckpointError, SpecDMError
+from torchgeo_specdm.errors import CheckpointError, SpecDMError, refusal
 from torchgeo_specdm.lazy import load_all
 from torchgeo_specdm.resume import ResumeCheckpoint
 from torchgeo_specdm.stages import plan, select, to_the_point
@@ -161,14 +161,6 @@ def _check_settings(model: GeneratorTask, last: Path) -> None:
         )
 
 
-def _refusal(error: BaseException) -> SpecDMError | None:
-    """The first of this package's errors among those that led to ``error``."""
-    seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, SpecDMError):
-        seen = seen.__cause__ or seen.__context__
-    return seen
-
-
 def run_stages(
     command: str, configs: Sequence[str], overrides: Sequence[str], *, stage: str | None = None, restart: bool = False
 ) -> None:
@@ -203,6 +195,6 @@ def run_stages(
             raise SpecDMError(to_the_point(str(error))) from error
         except ValueError as error:
             # jsonargparse wraps what a class refuses in __init__ in a list of all types that it tried
-            if refusal := _refusal(error):
-                raise SpecDMError(str(refusal)) from error
+            if refused := refusal(error):
+                raise SpecDMError(str(refused)) from error
             raise

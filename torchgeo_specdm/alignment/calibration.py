@@ -51,7 +51,7 @@ def smallest_region(train: Any, spec: DatasetSpec) -> int:
     masks = (mask.reshape(spec.mask_shape[-2:]) for batch in batches(train, spec) for mask in batch['mask'])
     found = [connected_regions(mask, spec.num_classes) for mask in masks]
     if not found:
-        raise SpecDMError(f'no train pixel of {spec.name} has a label')
+        raise SpecDMError(f'no train pixel of {spec.name or "the data"} has a label')
     sizes, classes = torch.cat([regions.sizes for regions in found]), torch.cat([regions.classes for regions in found])
     return min(_largest_cut(sizes[classes == label]) for label in set(classes.tolist()))
 
@@ -77,7 +77,9 @@ def pixel_thresholds(judge: Judge, held_out: Any, smallest: int, spec: DatasetSp
         total += torch.bincount(label, loss[labelled].double(), spec.num_classes)
         count += torch.bincount(label, minlength=spec.num_classes)
     if not count.any():
-        raise SpecDMError(f'no held-out pixel of {spec.name} has a label: a filter needs a val split with labels')
+        raise SpecDMError(
+            f'no held-out pixel of {spec.name or "the data"} has a label: a filter needs a val split with labels'
+        )
     return torch.where(count > 0, TOLERANCE * total / count, torch.inf).float()
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from torchgeo_specdm.lazy import loader
 
 if TYPE_CHECKING:
+    from torchgeo_specdm.datamodules.by_class_path import TorchGeoDataModule
     from torchgeo_specdm.datamodules.folder import FolderDataModule
     from torchgeo_specdm.datamodules.generator import GeneratorDataModule, LatentDataModule
     from torchgeo_specdm.datamodules.indian_pines import IndianPinesDataModule
@@ -12,9 +13,12 @@ if TYPE_CHECKING:
     from torchgeo_specdm.datamodules.mixed import MixedDataModule
     from torchgeo_specdm.datamodules.oscd import OSCDPatchesDataModule
     from torchgeo_specdm.datamodules.packed import PackedDataModule
+    from torchgeo_specdm.datamodules.scene import SceneDataModule
     from torchgeo_specdm.datamodules.segmunich import SegMunichDataModule
 
 _HOMES = {
+    'SceneDataModule': 'scene',
+    'TorchGeoDataModule': 'by_class_path',
     'FolderDataModule': 'folder',
     'GeneratorDataModule': 'generator',
     'IndianPinesDataModule': 'indian_pines',
@@ -35,7 +39,9 @@ __all__ = [
     'OSCDLandCoverDataModule',
     'OSCDPatchesDataModule',
     'PackedDataModule',
+    'SceneDataModule',
     'SegMunichDataModule',
+    'TorchGeoDataModule',
 ]
 
 __getattr__ = loader(__name__, _HOMES)

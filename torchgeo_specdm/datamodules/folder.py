@@ -1,6 +1,7 @@
 """A folder of rasters for TorchGeo's trainer."""
 
 import os
+from typing import Literal
 
 from torchgeo_specdm.datamodules.measured import MeasuredDataModule
 from torchgeo_specdm.datasets.declared import Declared
@@ -17,7 +18,7 @@ class FolderDataModule(MeasuredDataModule):
         root: As for the dataset, like all arguments without a note.
         image: Pattern of the images.
         mask: Pattern of the masks.
-        patch_size: Height and width of a patch [px].
+        patch_size: Height and width of a patch [px], or ``auto`` (:mod:`torchgeo_specdm.sizes`).
         declared: What the files do not say.
         later_image: Pattern of the images of the second date.
         splitter: Deals the files to the splits.
@@ -35,7 +36,7 @@ class FolderDataModule(MeasuredDataModule):
         root: str | os.PathLike[str],
         image: str,
         mask: str,
-        patch_size: int,
+        patch_size: int | Literal['auto'],
         declared: Declared,
         later_image: str | None = None,
         splitter: Splitter | None = None,
@@ -51,14 +52,14 @@ class FolderDataModule(MeasuredDataModule):
             root=root,
             image=image,
             mask=mask,
-            patch_size=patch_size,
             declared=declared,
             later_image=later_image,
             splitter=splitter,
             overlap=overlap,
             min_labelled=min_labelled,
         )
+        self.patch_size = patch_size
 
     def make(self, split: str) -> FolderDataset:
         """The dataset of a split."""
-        return FolderDataset(split=split, **self.kwargs)
+        return FolderDataset(split=split, patch_size=self.common_patch_size(), **self.kwargs)

@@ -93,7 +93,7 @@ class GeneratorDataModule(LightningDataModule):
         """Set up the datasets of ``real``.
 
         Raises:
-            SpecDMError: The train split is empty, or its samples contradict the spec.
+            SpecDMError: The train split is empty, its samples contradict the spec, or there is one class.
         """
         self.real.trainer = self.trainer
         # A generator is validated with the statistics of its train split: fit is the stage that makes both
@@ -101,11 +101,16 @@ class GeneratorDataModule(LightningDataModule):
         dataset, spec = self.split('train'), self.spec
         if len(dataset) == 0:  # type: ignore[arg-type]
             raise SpecDMError(f'the train split of {type(self.real).__name__} is empty')
+        if spec.num_classes < 2:
+            raise SpecDMError(
+                f'{spec.name or "the data"} has {spec.num_classes} class, of which a mask says nothing: declare one '
+                'for the other pixels too'
+            )
         sample = dataset[0]
         found = tuple(sample['image'].shape), tuple(sample['mask'].shape)
         if found != (spec.image_shape, spec.mask_shape):
             raise SpecDMError(
-                f'image and mask of {spec.name} are {found[0]} and {found[1]}, '
+                f'image and mask of {spec.name or "the data"} are {found[0]} and {found[1]}, '
                 f'but its spec says {spec.image_shape} and {spec.mask_shape}'
             )
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import NonGeoDataModule
 
+from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional.statistics import band_statistics, some_samples
 
 # Enough pixels for a mean and a standard deviation: 512 patches of 128 px are 8 million
@@ -22,6 +23,7 @@ class MeasuredDataModule(NonGeoDataModule):
 
     mean: Tensor
     std: Tensor
+    patch_size: int | str
     train_dataset: Any
     val_dataset: Any
 
@@ -29,14 +31,18 @@ class MeasuredDataModule(NonGeoDataModule):
         """The dataset of a split."""
         raise NotImplementedError
 
+    def common_patch_size(self) -> int | str:
+        """The ``patch_size`` of all splits: where it is ``auto``, the one of the train split, which is made first."""
+        return self.patch_size if self.train_dataset is None else self.train_dataset.patch_size  # type: ignore[no-any-return]
+
     def setup(self, stage: str) -> None:
         """Make the datasets of ``fit``, ``validate`` or ``test``, and measure the train split, once.
 
         Raises:
-            SpecDMError: The datasets raise it.
+            SpecDMError: No pixel of train or val has a label; the datasets raise the rest.
         """
         if self.train_dataset is None:
-            self.train_dataset = self.make('train')
+            self.train_dataset = _labelled(self.make('train'), 'train')
             self.mean, self.std = self._statistics(self.train_dataset)
             normalize: Any = K.Normalize(mean=self.mean, std=self.std)
             if self.train_dataset.spec.num_dates == 2:
@@ -46,7 +52,7 @@ class MeasuredDataModule(NonGeoDataModule):
             # TorchGeo drops the last train batch unless it is full, so a larger one would leave none
             self.train_batch_size = min(self.batch_size, len(self.train_dataset))
         if stage in ('fit', 'validate') and self.val_dataset is None:
-            self.val_dataset = self.make('val')
+            self.val_dataset = _labelled(self.make('val'), 'val')
         if stage == 'test':
             self.test_dataset = self.make('test')
 
@@ -55,3 +61,13 @@ class MeasuredDataModule(NonGeoDataModule):
         mean, std = band_statistics(batch['image'] for batch in loader)
         # A constant band must not be divided by zero
         return mean, std.clamp_min(1e-6)
+
+
+def _labelled(dataset: Any, split: str) -> Any:
+    """The dataset, unless none of (at most 512) samples has a pixel with a label."""
+    chosen = some_samples(dataset, _SAMPLES)
+    if not any(bool((chosen[n]['mask'] != dataset.spec.ignore_index).any()) for n in range(len(chosen))):
+        raise SpecDMError(
+            f'no pixel of the {len(chosen)} {split} patches looked at has a label: check classes, ignore and the split'
+        )
+    return dataset

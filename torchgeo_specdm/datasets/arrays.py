@@ -69,22 +69,34 @@ def _matrix(path: str, variable: str) -> NDArray[Any]:
     return np.asarray(found[variable or next(iter(found))])
 
 
-def image_and_mask(image: NDArray[Any], mask: NDArray[Any], path: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Both with bands first, ``(C, H, W)`` and ``(1, H, W)``; the size of the mask tells the bands from the rows.
-
-    Args:
-        image: ``(C, H, W)`` or ``(H, W, C)``.
-        mask: ``(H, W)``, with axes of one entry anywhere.
-        path: Of the image, for messages.
+def open_mask(name: str) -> ArrayRaster:
+    """The mask in an array ``(H, W)``, with axes of one entry anywhere.
 
     Raises:
-        RasterError: The sizes do not fit, or fit both ways.
+        RasterError: It cannot be read, or has more axes.
     """
-    labels = mask.squeeze()
-    if labels.ndim != 2 or image.ndim != 3:
-        raise RasterError(f'{path} is {image.shape} and its mask {mask.shape}: an image has 3 axes and a mask 2')
-    last, first = image.shape[:2] == labels.shape, image.shape[1:] == labels.shape
-    if last == first:
-        how = 'both ways' if last else 'in neither way'
-        raise RasterError(f'{path} is {image.shape} and its mask {labels.shape}, which fit {how}: store it as GeoTIFF')
-    return (np.moveaxis(image, 2, 0) if last else image), labels[None]
+    array = load_array(name)
+    labels = array.squeeze()
+    if labels.ndim != 2:
+        raise RasterError(f'{name} is {array.shape}; a mask has two axes, rows and columns')
+    return ArrayRaster.of(labels[None], name)
+
+
+def open_image(name: str, shape: tuple[int, int]) -> ArrayRaster:
+    """The image in an array ``(C, H, W)``, ``(H, W, C)`` or, of one band, ``(H, W)``.
+
+    Args:
+        name: As for :func:`load_array`.
+        shape: Height and width of the mask, which tell the bands from the rows.
+
+    Raises:
+        RasterError: It cannot be read, or its sizes do not fit, or fit both ways.
+    """
+    array = load_array(name)
+    if array.shape == shape:
+        return ArrayRaster.of(array[None], name)
+    first, last = array.shape[1:] == shape, array.shape[:-1] == shape
+    if array.ndim != 3 or first == last:
+        how = 'both ways: store it as GeoTIFF' if first and last else 'in no way: an image has rows, columns and bands'
+        raise RasterError(f'{name} is {array.shape} and its mask {shape}, which fit {how}')
+    return ArrayRaster.of(array if first else np.moveaxis(array, 2, 0), name)

@@ -7,6 +7,7 @@ from torchgeo_specdm.errors import SpecDMError
 
 # The mask value of pixels without a label; TorchGeo's tasks and datasets use it too
 IGNORE_INDEX = 255
+_DTYPES = ('uint8', 'uint16', 'uint32', 'int8', 'int16', 'int32', 'float32', 'float64')
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Declared:
         band_names: Names of all bands of a file, where it has none.
         wavelengths: Centre wavelengths of all bands of a file [nm], where it has none.
         ignore: Values of the mask that are no label. Its nodata value is none either, unless it is among the classes.
+        dtype: Type in which the values are stored; by default that of the files. To integer types, synthetic values are
+            rounded.
         gsd: Ground sampling distance [m]; by default that of the files, where they lie in a projection.
         licence: Licence of the data, which a checkpoint inherits.
         attribution: The notice that must accompany the data.
 
     Raises:
-        SpecDMError: A class has no name, or two values share one.
+        SpecDMError: A class has no name, two values share one, or there is no such type.
     """
 
     classes: Sequence[str] | Mapping[int, str]
@@ -43,6 +46,7 @@ class Declared:
     band_names: Sequence[str] | None = None
     wavelengths: Sequence[float] | None = None
     ignore: Sequence[int] = ()
+    dtype: str = ''
     gsd: float | None = None
     licence: str = ''
     attribution: str = ''
@@ -53,6 +57,8 @@ class Declared:
             raise SpecDMError(f'classes must have names, each another one, not {list(names)}')
         if len(names) > IGNORE_INDEX:
             raise SpecDMError(f'there are {len(names)} classes; masks here have at most {IGNORE_INDEX}')
+        if self.dtype and self.dtype not in _DTYPES:
+            raise SpecDMError(f'dtype is {self.dtype!r}; it must be one of {", ".join(_DTYPES)}')
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from torchgeo_specdm.datasets.patches import patch_origins
 from torchgeo_specdm.datasets.splitters import SPLITS, BySeed, Splitter
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.plotting import plot_sample
+from torchgeo_specdm.sizes import choose_patch_size
 from torchgeo_specdm.spec import DatasetSpec
 
 
@@ -35,7 +36,7 @@ class FolderDataset(NonGeoDataset):
         image: Pattern of the images in it, as ``image/*.tif``; ``*`` stands for text without a slash, ``**/`` for any
             folders, ``#NAME`` at the end for a variable of NetCDF files.
         mask: Pattern of the masks.
-        patch_size: Height and width of a patch [px].
+        patch_size: Height and width of a patch [px], or ``auto`` (:mod:`torchgeo_specdm.sizes`).
         declared: What the files do not say.
         later_image: Pattern of the images of the second date, which makes it change detection.
         split: ``train``, ``val`` or ``test``.
@@ -58,7 +59,7 @@ class FolderDataset(NonGeoDataset):
         root: str | os.PathLike[str],
         image: str,
         mask: str,
-        patch_size: int,
+        patch_size: int | str,
         declared: Declared,
         later_image: str | None = None,
         split: str = 'train',
@@ -71,7 +72,6 @@ class FolderDataset(NonGeoDataset):
             raise SpecDMError(f'split is {split!r}; a folder has {", ".join(SPLITS)}')
         self.root = Path(root)
         self.split = split
-        self.patch_size = patch_size
         self.overlap = overlap if split == 'train' else 0.0
         self.transforms = transforms
         patterns = [image, *([later_image] if later_image else []), mask]
@@ -85,7 +85,8 @@ class FolderDataset(NonGeoDataset):
         self.pairs = [self._open(files[name], declared) for name in self.names]
         for pair in self.pairs:
             require_like(self.pairs[0].bands, pair.bands, self.pairs[0].images[0].path, pair.images[0].path)
-        self.spec: DatasetSpec = describe(self.pairs, declared, patch_size)
+        self.patch_size = choose_patch_size(patch_size, [pair.shape for pair in self.pairs])
+        self.spec: DatasetSpec = describe(self.pairs, declared, self.patch_size)
         self._patches = [
             (place, row, col) for place in range(len(numbers)) for row, col in self._origins(place, min_labelled)
         ]

@@ -5,14 +5,13 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
-from torchgeo.datasets import NonGeoDataset
 
+from torchgeo_specdm.datasets.declared import IGNORE_INDEX
 from torchgeo_specdm.datasets.patches import patch_origins
+from torchgeo_specdm.datasets.scene_patches import ScenePatches
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.spec import DatasetSpec
 
 # Blocks of the scene, T train, V val, E test, with the rows and columns at which they begin and end. Found by an
@@ -51,7 +50,6 @@ _CLASSES = {
     'Buildings-Grass-Drives': (200, 40, 60),
     'Stone-Steel-Towers': (110, 110, 110),
 }
-IGNORE_INDEX = 255
 
 # Original numbers of the 200 bands that are left of 220 without those of water absorption.
 _BAND_NUMBERS = (*range(1, 104), *range(109, 150), *range(164, 220))
@@ -108,7 +106,7 @@ def _covering_windows(
     return origins, covered
 
 
-class IndianPines(NonGeoDataset):
+class IndianPines(ScenePatches):
     """Indian Pines: an AVIRIS scene of farmland in Indiana, USA, 12 June 1992, with 200 bands and 16 classes.
 
     The scene of 145 x 145 px is inside the tensorly package (extra ``demo``), so there is no root and no download.
@@ -169,18 +167,15 @@ class IndianPines(NonGeoDataset):
         """
         if split not in self.splits:
             raise SpecDMError(f'split is {split!r}; Indian Pines has {", ".join(self.splits)}')
-        self.split = split
-        self.patch_size = patch_size
         self.overlap = overlap
-        self.transforms = transforms
         self.image, self.mask = _scene()
         height, width = self.mask.shape
         lattice = patch_origins(height, width, patch_size, overlap)
-        self.origins, covered = _covering_windows(_region(split), patch_size, lattice if split == 'train' else [])
+        origins, covered = _covering_windows(_region(split), patch_size, lattice if split == 'train' else [])
         self.covered = torch.from_numpy(covered)
-        if not self.origins:
+        if not origins:
             raise SpecDMError(f'no patch of {patch_size} px fits into the {split} blocks of Indian Pines')
-        self.spec = DatasetSpec(
+        spec = DatasetSpec(
             name='Indian Pines',
             task='segmentation',
             bands=tuple(f'b{number:03d}' for number in _BAND_NUMBERS),
@@ -197,40 +192,12 @@ class IndianPines(NonGeoDataset):
             attribution='Baumgardner, Biehl, Landgrebe (2015), 220 Band AVIRIS Hyperspectral Image Data Set: '
             'June 12, 1992 Indian Pine Test Site 3, Purdue University Research Repository, doi:10.4231/R7RX991C',
         )
+        super().__init__(spec, origins, split, transforms)
 
-    def __len__(self) -> int:
-        """Number of patches."""
-        return len(self.origins)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One patch.
-
-        Returns:
-            ``image`` float32 ``(200, H, W)``, raw counts, and ``mask`` int64 ``(H, W)``.
-        """
-        row, col = self.origins[index]
+    def read(self, row: int, col: int) -> dict[str, Tensor]:
+        """The patch whose upper left pixel is (row, col): ``(200, H, W)`` raw counts, and its mask ``(H, W)``."""
         window = slice(row, row + self.patch_size), slice(col, col + self.patch_size)
-        mask = self.mask[window].clone()
-        if self.split != 'train':
-            mask[self._seen_before(index)] = IGNORE_INDEX
-        sample = {'image': self.image[:, *window].clone(), 'mask': mask}
-        return sample if self.transforms is None else self.transforms(sample)
-
-    def _seen_before(self, index: int) -> Tensor:
-        """The pixels of a patch that an earlier patch covers."""
-        row, col = self.origins[index]
-        size = self.patch_size
-        seen = torch.zeros(size, size, dtype=torch.bool)
-        for other_row, other_col in self.origins[: range(len(self))[index]]:
-            down, right = other_row - row, other_col - col
-            if abs(down) < size and abs(right) < size:
-                seen[max(0, down) : size + min(0, down), max(0, right) : size + min(0, right)] = True
-        return seen
-
-    @property
-    def windows(self) -> list[tuple[int, int, int]]:
-        """Where each patch lies, as (scene, row, column) of its upper left corner; there is one scene."""
-        return [(0, row, col) for row, col in self.origins]
+        return {'image': self.image[:, *window].clone(), 'mask': self.mask[window].clone()}
 
     def class_counts(self) -> dict[str, int]:
         """Number of labelled pixels of each class that the patches cover, each pixel counted once."""
@@ -247,16 +214,3 @@ class IndianPines(NonGeoDataset):
     def test_classes(cls, minimum: int = 50, patch_size: int = 32) -> list[str]:
         """The classes with at least ``minimum`` test pixels, over which a mean IoU says something."""
         return [name for name, count in cls('test', patch_size).class_counts().items() if count >= minimum]
-
-    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Plot a sample in natural colours beside its mask and, where it has one, its prediction.
-
-        Args:
-            sample: A sample of this dataset.
-            show_titles: Whether to print a title over each panel.
-            suptitle: A title of the whole figure.
-
-        Returns:
-            The figure.
-        """
-        return plot_sample(sample, self.spec, show_titles, suptitle)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 from torch import Tensor
 
-from torchgeo_specdm.datasets.arrays import SUFFIXES, ArrayRaster, image_and_mask, load_array
+from torchgeo_specdm.datasets.arrays import SUFFIXES, open_image, open_mask
 from torchgeo_specdm.datasets.declared import IGNORE_INDEX, Declared
 from torchgeo_specdm.datasets.rasters import Raster, open_raster
 from torchgeo_specdm.errors import RasterError, SpecDMError
@@ -61,8 +61,11 @@ class LabelledRaster:
             RasterError: A file cannot be read, or the mask holds a value that was not declared.
         """
         dates = [image.read(self.bands.numbers, row, col, size, size) for image in self.images]
-        valid = np.stack([date.valid for date in dates])
-        values = np.where(valid, np.stack([date.values for date in dates]), 0).astype(np.float32)
+        with np.errstate(over='ignore'):
+            values = np.stack([date.values.astype(np.float32) for date in dates])
+        # What is too large for float32 is infinite now
+        valid = np.stack([date.valid for date in dates]) & np.isfinite(values)
+        values[~valid] = 0
         labels = np.where(valid.all((0, 1)), self.labels(row, col, size, size), IGNORE_INDEX)
         if len(dates) == 1:
             return {'image': torch.from_numpy(values[0]), 'mask': torch.from_numpy(labels)}
@@ -96,13 +99,7 @@ def open_pair(images: Sequence[str], mask: str, declared: Declared) -> LabelledR
         RasterError: A file is missing or cannot be read, or they do not lie on one grid.
         SpecDMError: A band or unit is neither declared nor in the files.
     """
-    if any(str(name).partition('#')[0].endswith(SUFFIXES) for name in (*images, mask)):
-        labels = _array(mask)
-        both = [image_and_mask(_array(name), labels, name) for name in images]
-        rasters: list[Raster] = [ArrayRaster.of(image, name) for (image, _), name in zip(both, images, strict=True)]
-        target: Raster = ArrayRaster.of(both[0][1], mask)
-    else:
-        rasters, target = [open_raster(name) for name in images], open_raster(mask)
+    rasters, target = open_rasters(images, mask)
     for raster in rasters:
         _require_one_grid(raster, target)
     bands = [choose_bands(raster, declared) for raster in rasters]
@@ -110,12 +107,21 @@ def open_pair(images: Sequence[str], mask: str, declared: Declared) -> LabelledR
     return LabelledRaster(tuple(rasters), target, bands[0], declared.codes)
 
 
-def _array(name: str) -> NDArray[Any]:
-    """Of an image and a mask, one may be an array and the other a file of GDAL's."""
-    if str(name).partition('#')[0].endswith(SUFFIXES):
-        return load_array(name)
-    raster = open_raster(name)
-    return raster.read(range(len(raster.names)), 0, 0, *raster.shape).values
+def open_rasters(images: Sequence[str], mask: str) -> tuple[list[Raster], Raster]:
+    """The images of one place and their mask, as :func:`open_pair` opens them; nothing is compared.
+
+    Raises:
+        RasterError: A file is missing or cannot be read.
+    """
+    target: Raster = open_mask(mask) if _is_array(mask) else open_raster(mask)
+    rasters: list[Raster] = [
+        open_image(name, target.shape) if _is_array(name) else open_raster(name) for name in images
+    ]
+    return rasters, target
+
+
+def _is_array(name: str) -> bool:
+    return name.partition('#')[0].endswith(SUFFIXES)
 
 
 def _require_one_grid(image: Raster, mask: Raster) -> None:
@@ -228,7 +234,7 @@ def describe(pairs: Sequence[LabelledRaster], declared: Declared, patch_size: in
         unit=first.bands.unit,
         scale=declared.scale,
         value_range=declared.value_range,
-        dtype=str(np.result_type(*(image.dtype for pair in pairs for image in pair.images))),
+        dtype=declared.dtype or str(np.result_type(*(image.dtype for pair in pairs for image in pair.images))),
         wavelengths=first.bands.wavelengths,
         ignore_index=IGNORE_INDEX,
         gsd=declared.gsd or first.images[0].gsd,

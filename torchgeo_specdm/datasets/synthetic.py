@@ -67,7 +67,8 @@ class SpecDMSynthetic(BlockDataset):
             modulo their number: ``given=real`` dresses real masks in new images.
         given_streams: ``mask``, ``image`` or, where each date is a stream, ``image1`` and ``image2``.
         agreement: How strongly to pull images and masks towards those that go together (1.75, say, with half the
-            steps), at three times the evaluations of a step; 1 does not. Needs a generator that was trained with ``absent``.
+            steps), at three times the evaluations of a step; 1 does not. Needs a generator that was trained with
+            ``absent``.
         cache: Folder of the blocks of all datasets. True is ``$SPECDM_CACHE`` or, without that, the user's cache
             folder; None or False keeps blocks in memory.
         max_bytes: Largest size of that folder [byte]: blocks of datasets that nobody uses are deleted for it, those of

@@ -26,7 +26,7 @@ from torchgeo_specdm.datamodules import (
 )
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.exported import DESCRIPTION, ExportedPairs
-from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.errors import SpecDMError, refusal
 from torchgeo_specdm.evaluation.observation import draw as draw
 from torchgeo_specdm.lazy import load_all
 from torchgeo_specdm.spec import DatasetSpec
@@ -125,6 +125,11 @@ def read_datamodule(config: Path, overrides: Sequence[str] = ()) -> NonGeoDataMo
         datamodule = parser.instantiate_classes(parsed).data
     except argparse.ArgumentError as error:
         raise SpecDMError(to_the_point(str(error))) from error
+    except ValueError as error:
+        # jsonargparse wraps what a class refuses in __init__
+        if refused := refusal(error):
+            raise SpecDMError(str(refused)) from error
+        raise
     if not isinstance(datamodule, NonGeoDataModule):
         raise SpecDMError(f'{type(datamodule).__name__} is no NonGeoDataModule, which an evaluation needs')
     return datamodule

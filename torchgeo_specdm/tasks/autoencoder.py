@@ -14,6 +14,7 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.models import TwoStreamAutoencoder, build_autoencoder
 from torchgeo_specdm.pipeline import load_autoencoder
+from torchgeo_specdm.sizes import AUTO
 from torchgeo_specdm.spec import DatasetSpec, class_index, one_hot
 from torchgeo_specdm.tasks.generator import EncodingTask, in_float32
 
@@ -28,8 +29,8 @@ class AutoencoderTask(EncodingTask):
         kind: ``two_stream`` or ``single_stream``, the paper's baseline with one branch as large as the two together.
         architecture: ``space_to_depth`` (fast) or ``kl`` (the paper's).
         downsample: f [px].
-        latent_channels: z of the image and of the mask stream.
-        width: Width of the image and of the mask branch.
+        latent_channels: z of the image and of the mask stream; ``auto`` for :mod:`torchgeo_specdm.sizes`.
+        width: Width of the image and of the mask branch; likewise.
         depth: Residual blocks of a branch.
         separate_dates: Two streams for the two dates of change detection, with one encoder; two streams only.
         mask_sees_image: The decoder of the mask sees the image's latents, so that masks follow images; two streams
@@ -52,8 +53,8 @@ class AutoencoderTask(EncodingTask):
         kind: Literal['two_stream', 'single_stream'] = 'two_stream',
         architecture: Literal['space_to_depth', 'kl'] = 'space_to_depth',
         downsample: int = 4,
-        latent_channels: Sequence[int] = (6, 3),
-        width: Sequence[int] = (128, 64),
+        latent_channels: Sequence[int] | Literal['auto'] = (6, 3),
+        width: Sequence[int] | Literal['auto'] = (128, 64),
         depth: int = 2,
         separate_dates: bool = False,
         mask_sees_image: bool = False,
@@ -88,7 +89,9 @@ class AutoencoderTask(EncodingTask):
         spec, h = self.spec, self.hparams
         names = ['kind', 'architecture', 'downsample', 'latent_channels', 'width', 'depth']
         two_streams = ['separate_dates', 'mask_sees_image']
-        config = {name: h[name] for name in names} | {name: True for name in two_streams if h[name]}
+        sizes = self.sizes()
+        config = {name: sizes.get(name) if h[name] == AUTO else h[name] for name in names}
+        config |= {name: True for name in two_streams if h[name]}
         data = {'task': spec.task, 'num_bands': spec.num_bands, 'num_classes': spec.num_classes}
         self.model = build_autoencoder(config | data | {'ignore_index': spec.ignore_index})
         self.model.check_patch_size(spec)

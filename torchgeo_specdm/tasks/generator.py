@@ -16,6 +16,7 @@ from torchgeo_specdm.datamodules.generator import GeneratorDataModule
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.models import PairAutoencoder
 from torchgeo_specdm.plotting import plot_pairs
+from torchgeo_specdm.sizes import choose_sizes
 from torchgeo_specdm.spec import DatasetSpec
 
 
@@ -59,6 +60,11 @@ class GeneratorTask(LightningModule):
     def spec(self) -> DatasetSpec:
         """Description of the data."""
         return self.data.spec
+
+    def sizes(self) -> dict[str, list[int]]:
+        """What ``auto`` stands for in arguments of these names."""
+        sizes = choose_sizes(self.spec, len(self.data.split('train')))  # type: ignore[arg-type]
+        return {name: list(value) for name, value in sizes._asdict().items()}
 
     def optimizers_for(
         self, module: nn.Module, lr: float, warmup_steps: int, final_lr: float, **settings: Any

@@ -16,6 +16,7 @@ from torchgeo_specdm.diffusion.schedule import Prediction
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.models import JointDenoiser
 from torchgeo_specdm.pipeline import SpecDMPipeline, load_autoencoder, share_quantiles
+from torchgeo_specdm.sizes import AUTO
 from torchgeo_specdm.tasks.generator import GeneratorTask, in_float32
 
 _DISTANCES = {'l1': l1_loss, 'l2': mse_loss}
@@ -29,7 +30,7 @@ class LatentDiffusionTask(GeneratorTask):
 
     Args:
         autoencoder: Folder that stage 1 wrote; ``<root>/autoencoder`` by default.
-        widths: Channels of the denoiser per level, multiples of 32.
+        widths: Channels of the denoiser per level, multiples of 32; ``auto`` for :mod:`torchgeo_specdm.sizes`.
         depth: Residual blocks of the denoiser per level.
         dropout: Share of features dropped in the denoiser.
         adaptive_norm: Whether the time scales and shifts the denoiser's normalised features; the paper's LDM adds it.
@@ -62,7 +63,7 @@ class LatentDiffusionTask(GeneratorTask):
     def __init__(
         self,
         autoencoder: str | None = None,
-        widths: Sequence[int] = (192, 384, 384, 768, 768),
+        widths: Sequence[int] | Literal['auto'] = (192, 384, 384, 768, 768),
         depth: int = 2,
         dropout: float = 0.0,
         adaptive_norm: bool = True,
@@ -131,7 +132,7 @@ class LatentDiffusionTask(GeneratorTask):
         self.model = JointDenoiser(
             autoencoder.channels,
             size,
-            widths=h['widths'],
+            widths=self.sizes()['widths'] if h['widths'] == AUTO else h['widths'],
             depth=h['depth'],
             dropout=h['dropout'],
             adaptive_norm=h['adaptive_norm'],

@@ -1,0 +1,154 @@
+"""``specdm init``: what it writes says what it guessed, and trains."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.data.torchgeo.data import write_levircd, write_loveda
+from tests.datasets.test_scene import write as write_scene
+from tests.rasters import write_folder, write_tif
+from tests.test_examples import TRAINER, shrunk
+from torchgeo_specdm.cli import main
+from torchgeo_specdm.evaluation.data import read_datamodule
+from torchgeo_specdm.pipeline import SpecDMPipeline
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def folder() -> list[str]:
+    write_folder(Path('data/fields'), [(40, 40)] * 10)
+    return ['data/fields']
+
+
+def valley() -> list[str]:
+    write_scene(Path('data'))
+    return ['data/image.tif', '--mask', 'data/mask.tif']
+
+
+def loveda() -> list[str]:
+    write_loveda(Path('data/loveda'))
+    return ['torchgeo.datasets.LoveDA', '--arg', 'root=data/loveda', '--arg', 'scene=[urban]']
+
+
+def levircd() -> list[str]:
+    write_levircd(Path('data/levircd'))
+    return ['torchgeo.datamodules.LEVIRCDDataModule', '--arg', 'root=data/levircd']
+
+
+def three_keys() -> list[str]:
+    return ['tests.fake.ThreeKeys', '--arg', 'length=8']
+
+
+def init(*arguments: str) -> str:
+    assert main(['init', *arguments, '--out', 'mine.yaml']) == 0
+    return Path('mine.yaml').read_text()
+
+
+@pytest.mark.parametrize('dataset', [folder, valley, loveda, levircd, three_keys])
+def test_what_it_writes_trains(dataset: Any) -> None:
+    config = yaml.safe_load(init(*dataset()))
+    small = shrunk(config)
+    small['trainer'] |= TRAINER | {'logger': False}
+    small['stages'] = small['stages'][:2]
+    Path('small.yaml').write_text(yaml.safe_dump(small))
+    assert main(['fit', '--config', 'small.yaml']) == 0
+    spec = SpecDMPipeline.read_spec(Path(config['trainer']['default_root_dir']) / 'checkpoint')
+    assert spec.patch_size == config['data']['init_args']['patch_size']
+    assert spec.name == config['data']['init_args']['declared']['name']
+
+
+def test_measures_are_those_of_the_files() -> None:
+    scenes = write_folder(Path('data/fields'), [(40, 40)] * 10)
+    text = init('data/fields')
+    counts = np.bincount(np.concatenate([mask.ravel() for _, mask in scenes]), minlength=3)
+    for value, share in enumerate(counts / counts.sum()):
+        assert f'{value}: {share:.1%}' in text
+    module = read_datamodule(Path('mine.yaml'))
+    module.setup('fit')
+    train = module.train_dataset
+    images = torch.stack([train[i]['image'] for i in range(len(train))])
+    masks = torch.stack([train[i]['mask'] for i in range(len(train))])
+    for band, name in enumerate(train.spec.bands):
+        values = images[:, band]
+        assert f'{name}: {values.min():g} to {values.max():g}' in text
+    assert f'class 1: {(masks == 1).float().mean():.1%}' in text
+    declared = yaml.safe_load(text)['data']['init_args']['declared']
+    assert declared['value_range'] == [images.min(), images.max()]
+
+
+def test_all_that_is_guessed_has_a_comment() -> None:
+    write_scene(Path('data'), names=None, wavelengths=None, unit='')
+    lines = [line.strip() for line in init('data/image.tif', '--mask', 'data/mask.tif').splitlines()]
+    for key, word in {
+        'classes': 'guessed',
+        'splitter': 'guessed',
+        'unit': 'to be declared',
+        'band_names': 'numbered',
+    }.items():
+        place = next(number for number, line in enumerate(lines) if line.startswith(f'{key}:'))
+        comment = ' '.join(line for line in lines[place - 4 : place] if line.startswith('#'))
+        assert word in comment, key
+
+
+def test_bands_in_absorption_are_pointed_out() -> None:
+    write_scene(Path('data'), wavelengths=(665, 1400, 1450, 1800))
+    assert '3 bands lie where water vapour absorbs: [[1340, 1460], [1790, 1960]]' in ' '.join(
+        line.strip(' #') for line in init('data/image.tif', '--mask', 'data/mask.tif').splitlines()
+    )
+
+
+def test_faults_are_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path('data/fields')
+    scenes = write_folder(root / 'train', [(32, 32)] * 5)
+    other = write_folder(root / 'val', [(32, 32)] * 3)
+    image, mask = scenes[2]
+    # A turned copy of a train image, a blank image and a saturated pixel; class 2 is in no val mask
+    write_tif(root / 'val' / 'image' / 'a0.tif', np.rot90(image, axes=(1, 2)), unit='DN')
+    write_tif(root / 'val' / 'image' / 'a1.tif', np.zeros_like(image), unit='DN')
+    other[2][0][0, 0, 0] = 65535
+    write_tif(root / 'val' / 'image' / 'a2.tif', other[2][0], unit='DN')
+    for number in range(3):
+        write_tif(root / 'val' / 'mask' / f'a{number}.tif', mask.clip(0, 1)[None])
+    for number, (each, _) in enumerate(scenes):
+        write_tif(root / 'train' / 'image' / f'a{number}.tif', each, unit='DN')
+    config = yaml.safe_load(init(str(root)))
+    assert config['data']['init_args']['splitter']['class_path'].endswith('ByPattern')
+    said = capsys.readouterr().out
+    assert '1 of 2 val patches looked at nearly equal one of 5 train patches' in said
+    assert 'not in the val patches looked at: class 2' in said
+    assert '33% of the val patches looked at are of one value' in said
+    assert 'of the val values are the largest of uint16' in said
+    assert '5 train patches are few' in said
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['nowhere'], 'there is no folder or file nowhere'),
+        (['torchgeo.datasets.Nothing'], 'no class path'),
+        (['torchgeo.datasets.LoveDA', '--arg', 'root=nowhere'], 'Dataset not found'),
+        (['torchgeo.datasets.LoveDA', '--arg', 'root'], '--arg takes NAME=VALUE'),
+        (['data/image.tif'], 'name its mask with --mask'),
+        (['data/image.tif', '--mask', 'data/image.tif'], 'too many for classes'),
+        (['data/many'], 'do not tell images from masks: name them with --image and --mask; it has a/*.tif (1 files)'),
+        (['data/image.tif', '--mask', 'data/mask.tif', '--out', 'data/mask.tif'], 'data/mask.tif exists already'),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, mask = write_scene(Path('data'))
+    for name in ('a', 'b', 'c'):
+        write_tif(Path('data/many') / name / '1.tif', mask[None])
+    assert main(['init', *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count('\n') == 1
+    assert not list(Path().glob('*.yaml'))

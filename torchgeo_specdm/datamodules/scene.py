@@ -1,0 +1,65 @@
+"""One labelled scene for TorchGeo's trainer."""
+
+import os
+from typing import Literal
+
+from torchgeo_specdm.datamodules.measured import MeasuredDataModule
+from torchgeo_specdm.datasets.areas import AreaSplitter
+from torchgeo_specdm.datasets.declared import Declared
+from torchgeo_specdm.datasets.scene import SceneDataset
+
+
+class SceneDataModule(MeasuredDataModule):
+    """Train, val and test patches of :class:`~torchgeo_specdm.datasets.SceneDataset`.
+
+    Batches are normalised by the mean and standard deviation of each band over the train split.
+
+    Args:
+        root: As for the dataset, like all arguments without a note.
+        image: The image.
+        mask: The mask.
+        patch_size: Height and width of a patch [px], or ``auto``.
+        declared: What the files do not say.
+        later_image: The image of the second date.
+        splitter: Cuts the scene.
+        overlap: Share of a train patch that its neighbour covers too, in [0, 1).
+        min_labelled: Leave out patches of which a smaller share has a label.
+        batch_size: Patches in a batch; the train split uses all it has where that is fewer.
+        num_workers: Processes that load patches.
+
+    Raises:
+        SpecDMError: The dataset raises it, in ``setup``.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        image: str,
+        mask: str,
+        patch_size: int | Literal['auto'],
+        declared: Declared,
+        later_image: str | None = None,
+        splitter: AreaSplitter | None = None,
+        overlap: float = 0.5,
+        min_labelled: float = 0.0,
+        batch_size: int = 16,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(
+            SceneDataset,
+            batch_size,
+            num_workers,
+            root=root,
+            image=image,
+            mask=mask,
+            declared=declared,
+            later_image=later_image,
+            splitter=splitter,
+            overlap=overlap,
+            min_labelled=min_labelled,
+        )
+        self.patch_size = patch_size
+
+    def make(self, split: str) -> SceneDataset:
+        """The dataset of a split."""
+        return SceneDataset(split=split, patch_size=self.common_patch_size(), **self.kwargs)

@@ -1,0 +1,1 @@
+"""``specdm init``: looks at a dataset and writes the configuration of its generator."""
