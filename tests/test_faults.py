@@ -118,7 +118,7 @@ def test_it_works(tmp_path: Path, data: Callable[[], Arrays], options: dict[str,
         (lambda: arrays(classes=1), {'classes': ['soil']}, 'the data has 1 class'),
         (lambda: arrays(size=7), {'patch_size': 7}, 'patch_size 7 px is not divisible by the downsampling factor 4'),
         (lambda: arrays(size=7), {'patch_size': 8}, 'patch_size 8 px is larger than the scene of 7 x 7 px'),
-        (lambda: arrays(size=3), {'patch_size': 'auto'}, 'the smallest raster is 3 px'),
+        (lambda: arrays(size=3, bands=2), {'patch_size': 'auto'}, 'the smallest raster is 3 px'),
         (lambda: arrays(classes=4), {}, 'holds 3, which is neither among the classes nor ignored'),
     ],
     ids=[

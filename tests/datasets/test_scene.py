@@ -117,7 +117,8 @@ def write_envi(root: Path, unit: str) -> np.ndarray:
     image, mask = scene(*SIZE, bands=6)
     about = {'driver': 'ENVI', 'count': 6, 'height': SIZE[0], 'width': SIZE[1], 'dtype': 'uint16'}
     root.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(root / 'image.img', 'w', **about) as file:
+    # Whatever a test before has left in the environment: GDAL opens what it has just made by its header
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='NO'), rasterio.open(root / 'image.img', 'w', **about) as file:
         file.write(image)
     centres = [0.45, 0.55, 0.65, 1.4, 1.6, 2.2] if unit == 'Micrometers' else [450, 550, 650, 1400, 1600, 2200]
     header = (root / 'image.hdr').read_text()
@@ -129,8 +130,12 @@ def write_envi(root: Path, unit: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize('unit', ['Nanometers', 'Micrometers'])
-def test_wavelengths_of_an_envi_header_reach_the_spec(tmp_path: Path, unit: str) -> None:
+@pytest.mark.parametrize('listed', ['NO', 'EMPTY_DIR'], ids=['', 'as in TorchGeos command line'])
+def test_wavelengths_of_an_envi_header_reach_the_spec(
+    tmp_path: Path, unit: str, listed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = write_envi(tmp_path, unit)
+    monkeypatch.setenv('GDAL_DISABLE_READDIR_ON_OPEN', listed)
     declared = replace(DECLARED, unit='reflectance x 10000', exclude=[(1340, 1460)])
     dataset = opened(tmp_path, declared, image='image.img', mask='mask.npy')
     assert dataset.spec.wavelengths == (450, 550, 650, 1600, 2200)

@@ -23,6 +23,12 @@ from torchgeo_specdm.errors import RasterError
 
 _NANOMETRES = {'nm': 1.0, 'nanometers': 1.0, 'nanometer': 1.0, 'nanometres': 1.0, 'nanometre': 1.0}
 _NANOMETRES |= dict.fromkeys(('um', 'µm', 'μm', 'micrometers', 'micrometer', 'micrometres', 'micrometre'), 1000.0)
+_OPTIONS = {
+    # GDAL turns NetCDF upside down where it takes the rows to run south to north; other files keep their rows
+    'GDAL_NETCDF_BOTTOMUP': 'NO',
+    # TorchGeo's command line hides the files beside a raster from GDAL, of which an ENVI header is one
+    'GDAL_DISABLE_READDIR_ON_OPEN': 'NO',
+}
 # What GDAL calls a band that the file gives no name
 _NO_NAME = re.compile(r'[Bb]and[ _]?\d+')
 
@@ -196,8 +202,7 @@ def opened(name: str) -> Iterator[Any]:
         with warnings.catch_warnings():
             # Where a raster lies does not matter to whoever cuts patches
             warnings.simplefilter('ignore', NotGeoreferencedWarning)
-            # GDAL turns NetCDF upside down where it takes the rows to run south to north; other files keep their rows
-            with rasterio.Env(GDAL_NETCDF_BOTTOMUP='NO'), rasterio.open(name) as file:
+            with rasterio.Env(**_OPTIONS), rasterio.open(name) as file:
                 yield file
     except RasterioError as error:
         raise RasterError(f'{name} cannot be read as a raster ({error}): replace the file') from error
