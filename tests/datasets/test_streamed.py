@@ -42,22 +42,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def generated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[int]]:
-    """The first index of each batch that this process or its forks have generated."""
-    log = tmp_path / 'generated'
-    log.touch()
-    sample = SpecDMPipeline.sample
-
-    def record(self: SpecDMPipeline, indices: Sequence[int], **arguments: Any) -> dict[str, Tensor]:
-        with log.open('a') as file:
-            file.write(f'{indices[0]}\n')
-        return sample(self, indices, **arguments)
-
-    monkeypatch.setattr(SpecDMPipeline, 'sample', record)
-    return lambda: [int(line) for line in log.read_text().split()]
-
-
 Start = Callable[[Callable[[], Any]], Any]
 
 

@@ -12,7 +12,6 @@ from torchgeo.datasets import NonGeoDataset
 from torchgeo_specdm.datasets.arrays import ArrayRaster
 from torchgeo_specdm.datasets.declared import Declared
 from torchgeo_specdm.datasets.pairs import LabelledRaster, choose_bands, describe
-from torchgeo_specdm.datasets.patches import patch_origins
 from torchgeo_specdm.errors import RasterError, SpecDMError
 from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.sizes import choose_patch_size
@@ -79,10 +78,7 @@ class DescribedDataset(NonGeoDataset):
         first = self._recent[1]
         self.patch_size = choose_patch_size(patch_size, [first.shape] * len(self.numbers))
         self.spec: DatasetSpec = describe([first], declared, self.patch_size)
-        try:
-            self._origins = patch_origins(*first.shape, self.patch_size, overlap)
-        except SpecDMError as error:
-            raise SpecDMError(f'{first.mask.path}: {error}') from error
+        self._origins = first.origins(0, 0, *first.shape, size=self.patch_size, overlap=overlap)
         # Scenes of three origins never share a number
         self.windows = [(3 * number + origin, row, col) for number in self.numbers for row, col in self._origins]
 

@@ -4,15 +4,14 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
-from torchgeo_specdm.datasets.declared import IGNORE_INDEX, Declared
+from torchgeo_specdm.datasets.declared import Declared
 from torchgeo_specdm.datasets.pairs import LabelledRaster, describe, open_pair, require_like
-from torchgeo_specdm.datasets.patches import patch_origins
 from torchgeo_specdm.datasets.splitters import SPLITS, BySeed, Splitter
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.plotting import plot_sample
@@ -87,8 +86,11 @@ class FolderDataset(NonGeoDataset):
             require_like(self.pairs[0].bands, pair.bands, self.pairs[0].images[0].path, pair.images[0].path)
         self.patch_size = choose_patch_size(patch_size, [pair.shape for pair in self.pairs])
         self.spec: DatasetSpec = describe(self.pairs, declared, self.patch_size)
+        wanted: dict[str, Any] = {'size': self.patch_size, 'overlap': self.overlap, 'min_labelled': min_labelled}
         self._patches = [
-            (place, row, col) for place in range(len(numbers)) for row, col in self._origins(place, min_labelled)
+            (place, row, col)
+            for place, pair in enumerate(self.pairs)
+            for row, col in pair.origins(0, 0, *pair.shape, **wanted)
         ]
         if not self._patches:
             raise SpecDMError(
@@ -124,17 +126,6 @@ class FolderDataset(NonGeoDataset):
     @staticmethod
     def _open(paths: tuple[str, ...], declared: Declared) -> LabelledRaster:
         return open_pair(paths[:-1], paths[-1], declared)
-
-    def _origins(self, place: int, min_labelled: float) -> list[tuple[int, int]]:
-        pair, size = self.pairs[place], self.patch_size
-        try:
-            origins = patch_origins(*pair.shape, size, self.overlap)
-        except SpecDMError as error:
-            raise SpecDMError(f'{pair.mask.path}: {error}') from error
-        if min_labelled <= 0:
-            return origins
-        labelled = pair.labels(0, 0, *pair.shape) != IGNORE_INDEX
-        return [(r, c) for r, c in origins if np.mean(labelled[r : r + size, c : c + size]) >= min_labelled]
 
 
 def matching_files(root: Path, patterns: list[str]) -> dict[str, tuple[str, ...]]:

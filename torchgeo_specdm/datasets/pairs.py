@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torchgeo_specdm.datasets.arrays import SUFFIXES, open_image, open_mask
 from torchgeo_specdm.datasets.declared import IGNORE_INDEX, Declared
+from torchgeo_specdm.datasets.patches import patch_origins
 from torchgeo_specdm.datasets.rasters import Raster, open_raster
 from torchgeo_specdm.errors import RasterError, SpecDMError
 from torchgeo_specdm.spec import DatasetSpec
@@ -70,6 +71,33 @@ class LabelledRaster:
         if len(dates) == 1:
             return {'image': torch.from_numpy(values[0]), 'mask': torch.from_numpy(labels)}
         return {'image': torch.from_numpy(values), 'mask': torch.from_numpy(labels[None])}
+
+    def origins(
+        self, row: int, col: int, height: int, width: int, *, size: int, overlap: float, min_labelled: float = 0.0
+    ) -> list[tuple[int, int]]:
+        """Upper left pixels of the patches of ``size`` px that cover a window and have labels on enough pixels.
+
+        Args:
+            row: First row of the window.
+            col: Its first column.
+            height: Its height [px].
+            width: Its width [px].
+            size: Height and width of a patch [px].
+            overlap: Share of a patch that its neighbour covers too.
+            min_labelled: Smallest share of pixels with a label; above 0, the mask is read.
+
+        Raises:
+            RasterError: The mask cannot be read.
+            SpecDMError: No patch fits, or the overlap is out of range.
+        """
+        try:
+            origins = patch_origins(height, width, size, overlap)
+        except SpecDMError as error:
+            raise SpecDMError(f'{self.mask.path}: {error}') from error
+        if min_labelled > 0:
+            labelled = self.labels(row, col, height, width) != IGNORE_INDEX
+            origins = [(r, c) for r, c in origins if np.mean(labelled[r : r + size, c : c + size]) >= min_labelled]
+        return [(row + r, col + c) for r, c in origins]
 
     def labels(self, row: int, col: int, height: int, width: int) -> NDArray[np.int64]:
         """The class index of each pixel of a window, ``(height, width)``."""

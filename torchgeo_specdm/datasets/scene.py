@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ from torch import Tensor
 from torchgeo_specdm.datasets.areas import Area, AreaSplitter, Blocks
 from torchgeo_specdm.datasets.declared import IGNORE_INDEX, Declared
 from torchgeo_specdm.datasets.pairs import describe, open_pair
-from torchgeo_specdm.datasets.patches import patch_origins
 from torchgeo_specdm.datasets.scene_patches import ScenePatches
 from torchgeo_specdm.datasets.splitters import SPLITS
 from torchgeo_specdm.errors import SpecDMError
@@ -73,7 +73,8 @@ class SceneDataset(ScenePatches):
         areas = (splitter or Blocks()).areas(height, width, size, self._count)
         self.areas = [area for area in areas.get(split, []) if min(area.height, area.width) >= size]
         overlap = overlap if split == 'train' else 0.0
-        origins = [origin for area in self.areas for origin in self._origins(area, size, overlap, min_labelled)]
+        wanted: dict[str, Any] = {'size': size, 'overlap': overlap, 'min_labelled': min_labelled}
+        origins = [origin for area in self.areas for origin in self.pair.origins(*area, **wanted)]
         if not origins:
             raise SpecDMError(f'no patch of {size} px of {paths[-1]} is in the split {split} and has enough labels')
         super().__init__(describe([self.pair], declared, size), origins, split, transforms)
@@ -90,10 +91,3 @@ class SceneDataset(ScenePatches):
     def _count(self, area: Area) -> NDArray[np.int64]:
         labels = self.pair.labels(*area).ravel()
         return np.bincount(labels[labels != IGNORE_INDEX], minlength=self.num_classes).astype(np.int64)
-
-    def _origins(self, area: Area, size: int, overlap: float, min_labelled: float) -> list[tuple[int, int]]:
-        origins = patch_origins(area.height, area.width, size, overlap)
-        if min_labelled > 0:
-            labelled = self.pair.labels(*area) != IGNORE_INDEX
-            origins = [(r, c) for r, c in origins if np.mean(labelled[r : r + size, c : c + size]) >= min_labelled]
-        return [(area.row + row, area.col + col) for row, col in origins]
