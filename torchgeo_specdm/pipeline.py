@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ from torchgeo_specdm.checkpoint import (
     write_folder,
     write_json,
 )
-from torchgeo_specdm.diffusion import Clocks, Denoiser, NoiseSchedule, apart, guide, hold, solve
+from torchgeo_specdm.diffusion import Clocks, Denoiser, NoiseSchedule, apart, guide, hold, solve, steer
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.models import JointDenoiser, PairAutoencoder, build_autoencoder
 from torchgeo_specdm.spec import DatasetSpec, class_index
@@ -159,8 +159,10 @@ class SpecDMPipeline:
             solver: A name in :data:`torchgeo_specdm.diffusion.SOLVERS`.
             given: Batches of N from which the rest is generated: ``mask``, ``image`` (all dates), or, where each date
                 is a stream, ``image1`` and ``image2``; shaped and in units as in the result, in which they stand.
-            shares: The share of pixels that each class shall have, ``(N, K)``; NaN leaves a class free.
-            guidance: How strongly to pull towards ``shares``; 1 does not, more costs a second evaluation of each step.
+            shares: The share of pixels that each class shall have, ``(N, K)``; NaN leaves a class free. Masks are steered
+                there, unless they are given.
+            guidance: How strongly to prefer pairs of such ``shares``; 1 does not, more costs a second evaluation of each
+                step.
             agreement: How strongly to pull images and masks towards those that go together; 1 does not, another value
                 takes three evaluations of each step. The generator must have been trained with ``absent``.
             progress: Show a progress bar.
@@ -178,11 +180,15 @@ class SpecDMPipeline:
         def noise(purpose: int) -> Tensor:
             return torch.stack([torch.randn(shape, generator=index_generator(seed, i, purpose)) for i in indices])
 
-        denoiser = self._conditional(len(indices), shares, guidance)
+        denoiser: Denoiser = self.denoiser
+        if shares is not None:
+            denoiser = self._conditional(len(indices), shares, guidance)
         if agreement != 1:
             denoiser = self._agreeing(denoiser, agreement, noise(_SIDE_NOISE))
         if given:
             denoiser = self._given(denoiser, given, noise(_GIVEN_NOISE))
+        if shares is not None and 'mask' not in (given or {}):
+            denoiser = steer(denoiser, self.schedule, self._misses(shares.to(self.device, torch.float32)))
         z = solve(
             denoiser,
             shape,
@@ -203,10 +209,8 @@ class SpecDMPipeline:
                 made['image'][:, int(name == 'image2')] = value.to(made['image'])
         return made
 
-    def _conditional(self, count: int, shares: Tensor | None, guidance: float | None) -> Denoiser:
+    def _conditional(self, count: int, shares: Tensor, guidance: float | None) -> Denoiser:
         """The denoiser with the class shares filled in."""
-        if shares is None:
-            return self.denoiser
         if not self.denoiser.num_classes:
             raise SpecDMError('this generator was trained without class shares: fit it with class_control: true')
         if shares.shape != (count, self.spec.num_classes) or not ((shares >= 0) & (shares <= 1) | shares.isnan()).all():
@@ -215,6 +219,17 @@ class SpecDMPipeline:
             )
         asked = shares.to(self.device, torch.float32)
         return guide(lambda z, t: self.denoiser(z, t, asked), self.denoiser, GUIDANCE if guidance is None else guidance)
+
+    def _misses(self, asked: Tensor) -> Callable[[Tensor], Tensor]:
+        """By how much the masks of normalised latents miss these shares, ``(N,)``."""
+
+        def missed(z: Tensor) -> Tensor:
+            mean, std = self._statistics(z)
+            obtained = self.autoencoder.decode_mask(z * std + mean).softmax(1).mean((2, 3))
+            # A norm has a slope of 1 towards its zero, and none there
+            return torch.where(asked.isnan(), 0, obtained - asked).norm(dim=1)
+
+        return missed
 
     def _agreeing(self, denoiser: Denoiser, agreement: float, noise: Tensor) -> Denoiser:
         """``denoiser`` that prefers images and masks that go together."""

@@ -98,6 +98,22 @@ def test_shares_by_name_reach_the_sampler(checkpoint: Path) -> None:
     torch.testing.assert_close(dataset[1]['image'], made['image'][1], atol=1.0, rtol=0)
 
 
+@pytest.mark.parametrize('classes', [{'water': 0.4}, {'bare': 0.3, 'dense vegetation': 0.5}])
+def test_masks_have_the_shares_that_were_asked_for(classes: dict[str, float]) -> None:
+    dataset = SpecDMSynthetic('oscd-landcover', 3, steps=6, batch_size=3, classes=classes, device='cpu', cache=None)
+    for name, share in classes.items():
+        number = dataset.spec.classes.index(name)
+        for index in range(3):
+            assert abs(float((dataset[index]['mask'] == number).float().mean()) - share) < 0.03
+
+
+def test_given_masks_are_not_steered(checkpoint: Path) -> None:
+    pipeline, given = SpecDMPipeline.from_pretrained(checkpoint), Real()[0]['mask'][None]
+    asked = torch.full((1, SPEC.num_classes), 1 / SPEC.num_classes)
+    made = pipeline.sample([0], steps=2, shares=asked, given={'mask': given})
+    assert torch.equal(made['mask'], given)
+
+
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [

@@ -1,6 +1,6 @@
 """Noise schedule, training objective, guidance and solver; they see tensors and are handed their network."""
 
-from torchgeo_specdm.diffusion.guidance import apart, guide, hold
+from torchgeo_specdm.diffusion.guidance import apart, guide, hold, steer
 from torchgeo_specdm.diffusion.objective import Clocks, Denoiser, LogitNormalClocks, denoising_loss
 from torchgeo_specdm.diffusion.schedule import NoiseSchedule
 from torchgeo_specdm.diffusion.solver import SOLVERS, solve
@@ -16,4 +16,5 @@ __all__ = [
     'guide',
     'hold',
     'solve',
+    'steer',
 ]

@@ -1,9 +1,9 @@
-"""Denoisers made of denoisers: guided by a weaker one, with some streams held at what is given, or with sides apart.
+"""Denoisers made of denoisers: guided by a weaker one, steered, with streams held at what is given, or with sides apart.
 
 Each function takes denoisers and returns one, so that a solver needs to know nothing of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torchgeo_specdm.diffusion.objective import GIVEN_STEP, Clocks, Denoiser
 from torchgeo_specdm.diffusion.schedule import NoiseSchedule
 
 
-def guide(main: Denoiser, weak: Denoiser, scale: float, interval: tuple[int, int] | None = None) -> Denoiser:
+def guide(main: Denoiser, weak: Denoiser, scale: float) -> Denoiser:
     """Move the answer of ``main`` away from that of ``weak``.
 
     With an unconditional ``weak`` this is classifier-free guidance (Ho & Salimans, 2022), with a worse network it is
@@ -22,20 +22,42 @@ def guide(main: Denoiser, weak: Denoiser, scale: float, interval: tuple[int, int
         main: The denoiser.
         weak: The one to move away from.
         scale: 1 is ``main`` alone.
-        interval: First and last time step at which to guide (Kynkaanniemi et al., 2024); all by default.
     """
     if scale == 1:
         return main
 
     def guided(z: Tensor, clocks: Tensor) -> Tensor:
-        good = main(z, clocks)
-        t = int(clocks.max())
-        if interval is not None and not interval[0] <= t <= interval[1]:
-            return good
         poor = weak(z, clocks)
-        return poor + scale * (good - poor)
+        return poor + scale * (main(z, clocks) - poor)
 
     return guided
+
+
+def steer(denoiser: Denoiser, schedule: NoiseSchedule, distance: Callable[[Tensor], Tensor]) -> Denoiser:
+    """Move the clean latents that ``denoiser`` means to where ``distance`` is zero, at each of its evaluations.
+
+    The gradient is that of the distance alone, not of the denoiser, so it costs no further evaluation of it (backward
+    guidance of Bansal et al., 2023). The step is Polyak's (1969), which is exact where the distance is linear; no latent
+    moves by more than its standard deviation at once.
+
+    Args:
+        denoiser: Maps noisy latents and steps to what ``schedule`` says it predicts.
+        schedule: The forward process.
+        distance: Of clean latents ``(B, Z, h, w)`` to a request, ``(B,)``; differentiable, zero where it is met.
+    """
+
+    def steered(z: Tensor, t: Tensor) -> Tensor:
+        clean = schedule.clean(z, denoiser(z, t), t)
+        # Lightning evaluates in inference mode, where nothing has a gradient
+        with torch.inference_mode(False), torch.enable_grad():
+            start = clean.clone().requires_grad_()
+            missed = distance(start)
+            (slope,) = torch.autograd.grad(missed.sum(), start)
+        steepness = slope.square().sum((1, 2, 3)).clamp_min(torch.finfo(slope.dtype).tiny)
+        step = (missed.detach() / steepness).view(-1, 1, 1, 1) * slope
+        return schedule.answer(z, clean - step.clamp(-1, 1), t)
+
+    return steered
 
 
 def hold(

@@ -82,6 +82,16 @@ class NoiseSchedule:
         signal, spread = self._scales(z, t)
         return signal * noise - spread * z
 
+    def clean(self, z: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        """The latents that a denoiser's answer means, shaped as ``z``: inverse of :meth:`answer`."""
+        signal, spread = self._scales(z, t)
+        return (z - spread * prediction) / signal if self.prediction_type == 'epsilon' else signal * z - spread * prediction
+
+    def answer(self, z: Tensor, clean: Tensor, t: Tensor) -> Tensor:
+        """What a denoiser answers that takes noisy ``z`` for ``clean``, shaped as ``z``."""
+        signal, spread = self._scales(z, t)
+        return self.target(clean, (z - signal * clean) / spread, t)
+
     def min_snr_weight(self, t: Tensor, gamma: float) -> Tensor:
         r"""Weight of the squared error at steps ``t`` (Hang et al., 2023), shaped as ``t``.
 

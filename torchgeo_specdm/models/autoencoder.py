@@ -149,6 +149,10 @@ class PairAutoencoder(nn.Module):
         x, logits = self._decode(z)
         return self.denormalize(x), logits
 
+    def decode_mask(self, z: Tensor) -> Tensor:
+        """Class logits ``(B, K, H, W)`` of joint latents alone, as :meth:`decode` has them."""
+        return self._decode(z)[1]
+
     def encode_given(self, given: Mapping[str, Tensor]) -> tuple[Tensor, tuple[bool, ...]]:
         """Encode some streams of a batch, from which the others are to be generated.
 

@@ -120,13 +120,20 @@ class TwoStreamAutoencoder(PairAutoencoder):
         mean, log_variance = (torch.cat(parts, 1) for parts in zip(*moments, strict=True))
         return Posterior(mean, log_variance.clamp(-30, 20))
 
+    def decode_mask(self, z: Tensor) -> Tensor:
+        """Class logits ``(B, K, H, W)`` of joint latents; no image is decoded."""
+        image, mask = self._streams(z)
+        # No loss of the mask reaches the image branch: the streams are trained apart
+        return self.mask_branch.decode(torch.cat([mask, image.detach()], 1) if self.mask_sees_image else mask)
+
     def _decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        image, _ = self._streams(z)
+        return self._unfold(self.image_branch.decode(self._fold(image))), self.decode_mask(z)
+
+    def _streams(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents of all images and of the mask."""
         mask = self.streams[-1].channels
-        image, mask_latent = z[:, :-mask], z[:, -mask:]
-        if self.mask_sees_image:
-            # No loss of the mask reaches the image branch: the streams are trained apart
-            mask_latent = torch.cat([mask_latent, image.detach()], 1)
-        return self._unfold(self.image_branch.decode(self._fold(image))), self.mask_branch.decode(mask_latent)
+        return z[:, :-mask], z[:, -mask:]
 
     def _encode_image(self, x: Tensor) -> tuple[Tensor, ...]:
         return tuple(self._unfold(part) for part in self.image_branch.encode(self._fold(x)).chunk(2, 1))
