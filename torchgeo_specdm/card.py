@@ -119,8 +119,9 @@ def licence_text(spec: DatasetSpec) -> str:
 
 
 def _text(folder: Path, spec: DatasetSpec, found: dict[str, Any] | None) -> str:
-    training = read_json(folder / 'specdm.json').get('training', {})
-    facts = [f'{training[key]} {text}' for key, text in _LENGTH.items() if training.get(key)]
+    trainings = _trainings(read_json(folder / 'specdm.json').get('training', {}))
+    lengths = [', '.join(f'{one[key]} {text}' for key, text in _LENGTH.items() if one.get(key)) for one in trainings]
+    facts = '; then '.join(filter(None, lengths))
     return _CARD.format(
         front=yaml.safe_dump(_front_matter(spec), sort_keys=False, allow_unicode=True, width=120),
         name=spec.name or 'a dataset without a name',
@@ -134,11 +135,17 @@ def _text(folder: Path, spec: DatasetSpec, found: dict[str, Any] | None) -> str:
         ),
         licence=spec.licence or 'the spec declares none',
         attribution=spec.attribution or 'the spec declares none',
-        command=training.get('command', 'not recorded'),
-        facts=f'\nThe denoiser: {", ".join(facts)}.\n' if facts else '',
+        command='\n'.join(one.get('command', 'not recorded') for one in trainings),
+        facts=f'\nThe denoiser: {facts}.\n' if facts else '',
         figures='Not measured.' if found is None else _figures(found, spec),
         hash=folder_hash(folder),
     )
+
+
+def _trainings(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """The trainings that made a generator, the first one first."""
+    earlier = training.get('pretrained')
+    return [*(_trainings(earlier) if isinstance(earlier, dict) else []), training]
 
 
 def _front_matter(spec: DatasetSpec) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from torchgeo_specdm.spec import DatasetSpec, class_index
 
 # The stochastic one corrects the errors of a denoiser that was trained for a short time: docs/results.md, solvers
 SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
-# Guidance towards requested class shares: docs/results.md, conditions
-GUIDANCE = 1.5
+# Guidance towards pairs of the requested class shares: docs/results.md, steering
+GUIDANCE = 2.5
 # Shares of a class at these quantiles of the train samples in which it occurs are kept
 _QUANTILES = torch.linspace(0, 1, 21)
 

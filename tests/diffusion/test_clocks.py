@@ -159,7 +159,7 @@ def test_a_steered_denoiser_meets_a_request(solver: str) -> None:
     generators = [torch.Generator().manual_seed(i) for i in range(count)]
     with torch.inference_mode():
         one, other = solve(steered, (2, 1, 1), generators, schedule, solver=solver, steps=40)[:, :, 0, 0].T
-    assert abs(float(one.mean()) - 1.2) < 0.01
+    assert abs(float(one.mean()) - 1.2) < 0.02
     assert float((one - 1.2).abs().quantile(0.95)) < 0.2
     assert float(other.mean()) > 0.25
 

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import Subset
 
 from tests.fake import FakeDataModule
+from torchgeo_specdm.card import card
 from torchgeo_specdm.datamodules.generator import GeneratorDataModule, LatentDataModule
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import dihedral
@@ -211,6 +212,24 @@ def test_one_image_branch_serves_segmentation_and_change(tmp_path: Path) -> None
     (tmp_path / 'land' / 'autoencoder' / 'spec.json').write_text(json.dumps(values))
     with pytest.raises(SpecDMError, match='was trained on bands'):
         fit(AutoencoderTask(**taken), tmp_path / 'swapped', 'change')
+
+
+def test_a_training_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    fit(AutoencoderTask(**AUTOENCODER), tmp_path / 'first')
+    fit(LatentDiffusionTask(**DENOISER), tmp_path / 'first')
+    folder = tmp_path / 'first' / 'checkpoint'
+    fit(LatentDiffusionTask(**DENOISER, pretrained=str(folder), lr=0.0), tmp_path / 'then')
+    first, then = (SpecDMPipeline.from_pretrained(tmp_path / name / 'checkpoint') for name in ('first', 'then'))
+    for part in ('autoencoder', 'denoiser'):
+        theirs, ours = (getattr(pipeline, part).state_dict() for pipeline in (first, then))
+        for name, value in theirs.items():
+            torch.testing.assert_close(ours[name], value)
+    assert then.training['pretrained'] == first.training
+    assert card(tmp_path / 'then' / 'checkpoint').count('2 steps') == 2
+    with pytest.raises(SpecDMError, match=r'differ: widths: \[32, 64\] against \[32, 32\]'):
+        fit(LatentDiffusionTask(**DENOISER | {'widths': (32, 64)}, pretrained=str(folder)), tmp_path / 'wider')
+    with pytest.raises(SpecDMError, match='leave autoencoder out'):
+        LatentDiffusionTask(pretrained=str(folder), autoencoder='elsewhere')
 
 
 def test_half_precision_is_for_training_alone(tmp_path: Path) -> None:

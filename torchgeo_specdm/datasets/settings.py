@@ -16,7 +16,7 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import GUIDANCE, SpecDMPipeline
 
 # The law by which this package makes samples: another number where a change of the code changes their bits
-SAMPLING = 1
+SAMPLING = 2
 _BATCH_SIZE = {'cpu': 8, 'cuda': 64}
 
 

@@ -62,7 +62,7 @@ class SpecDMSynthetic(BlockDataset):
             :mod:`torchgeo_specdm.datasets.filtered`.
         classes: Share of pixels by class name (``{'water': 0.4}``; others are free), or ``balanced``, which asks for
             each class equally often. Needs a generator with class control.
-        guidance: How strongly to pull towards the shares; 1 does not. By default the pipeline's.
+        guidance: How strongly to prefer pairs of such shares; 1 does not. By default the pipeline's.
         given: Real samples of which ``given_streams`` are kept while the rest is generated, sample i from number i
             modulo their number: ``given=real`` dresses real masks in new images.
         given_streams: ``mask``, ``image`` or, where each date is a stream, ``image1`` and ``image2``.

@@ -30,6 +30,8 @@ class LatentDiffusionTask(GeneratorTask):
 
     Args:
         autoencoder: Folder that stage 1 wrote; ``<root>/autoencoder`` by default.
+        pretrained: Checkpoint (folder, name or ``hf://owner/name``) of the same bands, units and classes, whose
+            autoencoder is taken over and whose denoiser is trained further.
         widths: Channels of the denoiser per level, multiples of 32; ``auto`` for :mod:`torchgeo_specdm.sizes`.
         depth: Residual blocks of the denoiser per level.
         dropout: Share of features dropped in the denoiser.
@@ -63,6 +65,7 @@ class LatentDiffusionTask(GeneratorTask):
     def __init__(
         self,
         autoencoder: str | None = None,
+        pretrained: str | None = None,
         widths: Sequence[int] | Literal['auto'] = (192, 384, 384, 768, 768),
         depth: int = 2,
         dropout: float = 0.0,
@@ -89,19 +92,24 @@ class LatentDiffusionTask(GeneratorTask):
         super().__init__()
         if orientations and not dihedral:
             raise SpecDMError('orientations tells the denoiser which orientation it sees: it needs dihedral: true')
+        if pretrained and autoencoder:
+            raise SpecDMError('pretrained brings its own autoencoder: leave autoencoder out')
         if not 0 <= together <= 1:
             raise SpecDMError(f'together is {together}; it must be a share between 0 and 1')
         if not 0 <= absent < 1:
             raise SpecDMError(f'absent is {absent}; it must be a share from 0 to below 1')
         self.save_hyperparameters()
+        self.started_from: dict[str, Any] = {}
         self.schedule = NoiseSchedule(
             beta_start=beta_start, beta_end=beta_end, beta_schedule=beta_schedule, prediction_type=prediction
         )
 
     def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
         """Cached latents of ``datamodule``'s train samples."""
+        started = self._started()
         folder = Path(self.hparams['autoencoder'] or root / 'autoencoder')
-        return LatentDataModule(datamodule, load_autoencoder(folder), dihedral=self.hparams['dihedral'])
+        autoencoder = started.autoencoder if started else load_autoencoder(folder)
+        return LatentDataModule(datamodule, autoencoder, dihedral=self.hparams['dihedral'])
 
     def finished(self, root: Path) -> bool:
         """Whether there is a generator; a filter alone is none."""
@@ -141,8 +149,25 @@ class LatentDiffusionTask(GeneratorTask):
             num_classes=self.spec.num_classes if h['class_control'] else 0,
             orientations=h['orientations'],
         )
+        if started := self._started():
+            self._adopt(started)
         self.average = AveragedModel(self.model, multi_avg_fn=self._average)
         self.average.requires_grad_(False)
+
+    def _started(self) -> SpecDMPipeline | None:
+        pretrained = self.hparams['pretrained']
+        return SpecDMPipeline.from_pretrained(pretrained) if pretrained else None
+
+    def _adopt(self, started: SpecDMPipeline) -> None:
+        theirs, ours = started.denoiser.config, self.model.config
+        different = self.spec.differences(started.spec)
+        different += [f'{name}: {ours[name]} against {theirs[name]}' for name in ours if theirs[name] != ours[name]]
+        if different:
+            raise SpecDMError(
+                f'what is to be trained and the pretrained {self.hparams["pretrained"]} differ: {"; ".join(different)}'
+            )
+        self.model.load_state_dict(started.denoiser.state_dict())
+        self.started_from = started.training
 
     def clocks(self) -> Clocks:
         """How the time steps of the streams are drawn in training."""
@@ -224,6 +249,7 @@ class LatentDiffusionTask(GeneratorTask):
                 'steps': self.global_step,
                 'batch_size': data.real.batch_size * self.trainer.world_size,
                 'train_samples': len(data.latents) if data.latents is not None else 0,
+                **({'pretrained': self.started_from} if self.started_from else {}),
             },
         )
 
