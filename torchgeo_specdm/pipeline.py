@@ -159,10 +159,10 @@ class SpecDMPipeline:
             solver: A name in :data:`torchgeo_specdm.diffusion.SOLVERS`.
             given: Batches of N from which the rest is generated: ``mask``, ``image`` (all dates), or, where each date
                 is a stream, ``image1`` and ``image2``; shaped and in units as in the result, in which they stand.
-            shares: The share of pixels that each class shall have, ``(N, K)``; NaN leaves a class free. Masks are steered
-                there, unless they are given.
-            guidance: How strongly to prefer pairs of such ``shares``; 1 does not, more costs a second evaluation of each
-                step.
+            shares: The share of pixels that each class shall have, ``(N, K)``; NaN leaves a class free. Masks are
+                steered there, unless they are given.
+            guidance: How strongly to prefer pairs of such ``shares``; 1 does not, more costs a second evaluation of
+                each step.
             agreement: How strongly to pull images and masks towards those that go together; 1 does not, another value
                 takes three evaluations of each step. The generator must have been trained with ``absent``.
             progress: Show a progress bar.

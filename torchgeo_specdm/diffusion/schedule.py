@@ -85,7 +85,11 @@ class NoiseSchedule:
     def clean(self, z: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
         """The latents that a denoiser's answer means, shaped as ``z``: inverse of :meth:`answer`."""
         signal, spread = self._scales(z, t)
-        return (z - spread * prediction) / signal if self.prediction_type == 'epsilon' else signal * z - spread * prediction
+        return (
+            (z - spread * prediction) / signal
+            if self.prediction_type == 'epsilon'
+            else signal * z - spread * prediction
+        )
 
     def answer(self, z: Tensor, clean: Tensor, t: Tensor) -> Tensor:
         """What a denoiser answers that takes noisy ``z`` for ``clean``, shaped as ``z``."""
