@@ -15,7 +15,8 @@ LAYERS = {
     **dict.fromkeys(['metrics', 'extractors', 'alignment', 'datasets'], 2),
     **dict.fromkeys(['datamodules', 'tasks', 'export', 'exporting', 'producer'], 3),
     **dict.fromkeys(['report', 'comparison', 'resume', 'stages', 'evaluation', 'card', 'downstream', 'starting'], 4),
-    **dict.fromkeys(['demo', 'demo_cases', 'demo_page', 'experiments', 'fit', 'cli', '__main__'], 5),
+    **dict.fromkeys(['demo', 'demo_cases', 'demo_page', 'experiments', 'fit'], 5),
+    **dict.fromkeys(['commands', 'cli', '__main__'], 5),
 }
 # These run where neither TorchGeo nor GDAL is installed
 LIGHT = (

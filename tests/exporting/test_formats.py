@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests.conftest import tiny_spec
 from torchgeo_specdm.checkpoint import write_json
-from torchgeo_specdm.cli import _FORMATS
+from torchgeo_specdm.commands.sample import FORMATS as OFFERED
 from torchgeo_specdm.datasets.exported import DESCRIPTION, ExportedPairs
 from torchgeo_specdm.datasets.oscd import OSCD, oscd_spec
 from torchgeo_specdm.datasets.segmunich import SegMunich, segmunich_spec
@@ -222,7 +222,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
 
 
 def test_the_command_knows_the_formats() -> None:
-    assert tuple(FORMATS) == _FORMATS
+    assert tuple(FORMATS) == OFFERED
 
 
 def test_the_user_chooses_the_grid(tmp_path: Path) -> None:

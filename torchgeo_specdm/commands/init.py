@@ -1,4 +1,4 @@
-"""Arguments of ``specdm init``, and what it does; libraries are imported when it runs."""
+"""``specdm init``: a look at a dataset, and the configuration that trains a generator of it."""
 
 import argparse
 import shlex
@@ -27,6 +27,7 @@ def add_parser(commands: Any) -> None:
         '--arg', action='append', default=[], metavar='NAME=VALUE', help='argument of the class (more than one: repeat)'
     )
     add('--out', type=Path, help='file to write (default: the name of the dataset, .yaml)')
+    init.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:

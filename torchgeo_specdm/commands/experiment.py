@@ -1,7 +1,4 @@
-"""The command ``specdm experiment``: its options, and how they become an experiment's data, generators and settings.
-
-Libraries are imported once a command runs, so that ``--help`` loads none.
-"""
+"""``specdm experiment``: its options, and how they become an experiment's data, generators and settings."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +11,6 @@ from torchgeo_specdm.experiments.plan import Experiment
 if TYPE_CHECKING:
     from torchgeo_specdm.experiments.bench import Bench, Settings
 
-NAME = 'experiment'
 _LIST = '\n'.join(f'  {name:14} {experiment.question}' for name, experiment in EXPERIMENTS.items())
 _DESCRIPTION = """\
 Rerun an experiment of the paper, or one that it lacks, cell by cell. The same command resumes an interrupted run;
@@ -43,9 +39,9 @@ _FAST: dict[str, Any] = {
 
 
 def add_parser(commands: Any) -> None:
-    """Add the subcommand to those of ``specdm``."""
+    """Add ``experiment`` to the subcommands of ``specdm``."""
     parser = commands.add_parser(
-        NAME,
+        'experiment',
         help="run one of the paper's experiments, or an honest control that it lacks",
         description=_DESCRIPTION,
         epilog=f'experiments:\n{_LIST}',
@@ -87,6 +83,7 @@ def add_parser(commands: Any) -> None:
     add('--fast', action='store_true', help='run in small on random scenes: shows that it runs, needs nothing')
     add('--task', choices=('change', 'segmentation'), default='segmentation', help='of --fast (default: %(default)s)')
     add('--out', type=Path, default=Path('runs/experiments'), help='folder to write to (default: %(default)s)')
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
