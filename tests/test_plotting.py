@@ -2,10 +2,13 @@ import dataclasses
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 import torch
+from torchgeo.datasets import RGBBandsMissingError
 
 from tests.conftest import tiny_spec
 from tests.fake import FakePairs
+from torchgeo_specdm.datasets.plotted import Plotted
 from torchgeo_specdm.plotting import (
     false_color_bands,
     mask_edges,
@@ -15,6 +18,7 @@ from torchgeo_specdm.plotting import (
     to_colors,
     to_rgb,
 )
+from torchgeo_specdm.spec import DatasetSpec
 
 
 def test_colours_are_chosen_by_wavelength() -> None:
@@ -76,3 +80,34 @@ def test_a_row_of_pairs_for_each_group_and_part() -> None:
         figure = plot_pairs({'real': [pairs[0], pairs[1]], 'synthetic': [pairs[2]]}, pairs.spec)
         assert len(figure.axes) == 2 * rows
         plt.close(figure)
+
+
+class Pairs(Plotted):
+    """Any dataset with a spec."""
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        self.spec = spec
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {'image': torch.rand(self.spec.image_shape), 'mask': torch.zeros(self.spec.mask_shape).long()}
+
+
+@pytest.mark.parametrize(('task', 'panels'), [('segmentation', 2), ('change', 3)])
+def test_a_dataset_draws_what_its_spec_says(task: str, panels: int) -> None:
+    dataset = Pairs(tiny_spec(task))
+    sample = dataset[0]
+    assert len(dataset.plot(sample).axes) == panels
+    figure = dataset.plot(sample | {'prediction': sample['mask']}, show_titles=False, suptitle='a pair')
+    assert [axis.get_title() for axis in figure.axes] == [''] * (panels + 1)
+    assert figure.get_suptitle() == 'a pair'
+    plt.close('all')
+
+
+def test_a_dataset_that_names_its_visible_bands_is_not_drawn_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Pairs(tiny_spec('segmentation'))
+    monkeypatch.setattr(Pairs, 'rgb_bands', ('B04', 'B08'))
+    with pytest.raises(RGBBandsMissingError):
+        dataset.plot(dataset[0])

@@ -51,8 +51,7 @@ class TorchGeoDataModule(MeasuredDataModule):
         batch_size: int = 16,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(DescribedDataset, batch_size, num_workers, declared=declared)
-        self.patch_size = patch_size
+        super().__init__(DescribedDataset, patch_size, batch_size, num_workers, declared=declared)
         self.source = open_source(source, arguments, splits, splitter)
         self.keys = Keys(image, mask, later_image)
         self.overlap = overlap

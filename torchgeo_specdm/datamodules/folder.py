@@ -47,6 +47,7 @@ class FolderDataModule(MeasuredDataModule):
     ) -> None:
         super().__init__(
             FolderDataset,
+            patch_size,
             batch_size,
             num_workers,
             root=root,
@@ -58,8 +59,3 @@ class FolderDataModule(MeasuredDataModule):
             overlap=overlap,
             min_labelled=min_labelled,
         )
-        self.patch_size = patch_size
-
-    def make(self, split: str) -> FolderDataset:
-        """The dataset of a split."""
-        return FolderDataset(split=split, patch_size=self.common_patch_size(), **self.kwargs)

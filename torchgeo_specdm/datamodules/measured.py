@@ -19,17 +19,29 @@ class MeasuredDataModule(NonGeoDataModule):
 
     Batches are normalised by the mean and standard deviation of each band over (at most 512) train samples, measured
     in ``setup``, and not augmented. The train split may be smaller than a batch.
+
+    Args:
+        dataset_class: Takes ``split`` and ``patch_size``.
+        patch_size: Height and width of a patch [px], or ``auto``.
+        batch_size: Patches in a batch.
+        num_workers: Processes that load patches.
+        kwargs: Further arguments of the class.
     """
 
     mean: Tensor
     std: Tensor
-    patch_size: int | str
     train_dataset: Any
     val_dataset: Any
 
+    def __init__(
+        self, dataset_class: Any, patch_size: int | str, batch_size: int, num_workers: int, **kwargs: Any
+    ) -> None:
+        super().__init__(dataset_class, batch_size, num_workers, **kwargs)
+        self.patch_size = patch_size
+
     def make(self, split: str) -> Any:
         """The dataset of a split."""
-        raise NotImplementedError
+        return self.dataset_class(split=split, patch_size=self.common_patch_size(), **self.kwargs)
 
     def common_patch_size(self) -> int | str:
         """The ``patch_size`` of all splits: where it is ``auto``, the one of the train split, which is made first."""

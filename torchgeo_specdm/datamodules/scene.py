@@ -47,6 +47,7 @@ class SceneDataModule(MeasuredDataModule):
     ) -> None:
         super().__init__(
             SceneDataset,
+            patch_size,
             batch_size,
             num_workers,
             root=root,
@@ -58,8 +59,3 @@ class SceneDataModule(MeasuredDataModule):
             overlap=overlap,
             min_labelled=min_labelled,
         )
-        self.patch_size = patch_size
-
-    def make(self, split: str) -> SceneDataset:
-        """The dataset of a split."""
-        return SceneDataset(split=split, patch_size=self.common_patch_size(), **self.kwargs)

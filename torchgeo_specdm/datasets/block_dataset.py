@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import get_worker_info
-from torchgeo.datasets import NonGeoDataset
 
 from torchgeo_specdm.datasets.blocks import RecentBlocks, sample_bytes
 from torchgeo_specdm.datasets.cache import BlockCache
 from torchgeo_specdm.datasets.conditions import Condition, portable
 from torchgeo_specdm.datasets.device import resolve_device
 from torchgeo_specdm.datasets.generation import BlockGenerator
+from torchgeo_specdm.datasets.plotted import Plotted
 from torchgeo_specdm.datasets.settings import Settings, decide
 from torchgeo_specdm.datasets.streamed import StreamedBlocks
 from torchgeo_specdm.datasets.wishes import LOOK_AHEAD
@@ -25,7 +25,7 @@ from torchgeo_specdm.spec import DatasetSpec
 _T = TypeVar('_T')
 
 
-class BlockDataset(NonGeoDataset):
+class BlockDataset(Plotted):
     """What :class:`~torchgeo_specdm.datasets.SpecDMSynthetic` is made of: blocks, opened by each process for itself.
 
     A subclass sets the attributes that are declared here before the first use, and calls ``_forget``.

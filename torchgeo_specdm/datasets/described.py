@@ -4,16 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
-from torchgeo.datasets import NonGeoDataset
 
 from torchgeo_specdm.datasets.arrays import ArrayRaster
 from torchgeo_specdm.datasets.declared import Declared
 from torchgeo_specdm.datasets.pairs import LabelledRaster, choose_bands, describe
+from torchgeo_specdm.datasets.plotted import Plotted
 from torchgeo_specdm.errors import RasterError, SpecDMError
-from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.sizes import choose_patch_size
 from torchgeo_specdm.spec import DatasetSpec
 
@@ -32,7 +30,7 @@ class Keys(NamedTuple):
     later_image: str | None = None
 
 
-class DescribedDataset(NonGeoDataset):
+class DescribedDataset(Plotted):
     """Patches of the samples of any dataset, in its unit.
 
     Samples hold ``image``, float32 ``(C, H, W)``, and ``mask``, int64 ``(H, W)``; of two dates ``(2, C, H, W)`` and
@@ -99,16 +97,6 @@ class DescribedDataset(NonGeoDataset):
             self._recent = (place, self._labelled(place, *self._read(place)))
         sample = self._recent[1].read(*self._origins[at], self.patch_size)
         return sample if self.transforms is None else self.transforms(sample)
-
-    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """The image (both dates), its mask and, if the sample has one, a prediction.
-
-        Args:
-            sample: A sample of this dataset; ``prediction`` is shaped as ``mask``.
-            show_titles: Whether each panel has a title.
-            suptitle: Title of the figure.
-        """
-        return plot_sample(sample, self.spec, show_titles, suptitle)
 
     def _path(self, place: int) -> str:
         return f'sample {self.numbers[place]} of {self.name}'

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import rasterio
 import torch
-from matplotlib.figure import Figure
 from rasterio.errors import RasterioIOError
 from torch import Tensor
-from torchgeo.datasets import NonGeoDataset
 
 from torchgeo_specdm.checkpoint import read_json
+from torchgeo_specdm.datasets.plotted import Plotted
 from torchgeo_specdm.errors import RasterError, SpecDMError
-from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.spec import DatasetSpec
 
 DESCRIPTION = 'specdm.json'
@@ -26,7 +24,7 @@ def sample_files(folder: Path, index: int, spec: DatasetSpec) -> tuple[list[Path
     return [folder / 'image' / f'{index:06d}{date}.tif' for date in dates], folder / 'mask' / f'{index:06d}.tif'
 
 
-class ExportedPairs(NonGeoDataset):
+class ExportedPairs(Plotted):
     """The folder that ``specdm sample`` wrote, as the dataset that it was written from.
 
     Samples hold ``image`` (float32), ``mask`` (int64) in the shapes of :mod:`torchgeo_specdm.spec` and ``synthetic``
@@ -91,16 +89,6 @@ class ExportedPairs(NonGeoDataset):
         }
         sample = self.transforms(sample) if self.transforms else sample
         return sample | {'synthetic': torch.tensor(True)}
-
-    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """The image (both dates), its mask and, if the sample has one, a prediction.
-
-        Args:
-            sample: A sample of this dataset; ``prediction`` is shaped as ``mask``.
-            show_titles: Whether each panel has a title.
-            suptitle: Title of the figure.
-        """
-        return plot_sample(sample, self.spec, show_titles, suptitle)
 
 
 def _read(path: Path) -> Any:

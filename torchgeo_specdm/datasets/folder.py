@@ -6,20 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from torch import Tensor
-from torchgeo.datasets import NonGeoDataset
 
 from torchgeo_specdm.datasets.declared import Declared
 from torchgeo_specdm.datasets.pairs import LabelledRaster, describe, open_pair, require_like
+from torchgeo_specdm.datasets.plotted import Plotted
 from torchgeo_specdm.datasets.splitters import SPLITS, BySeed, Splitter
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.sizes import choose_patch_size
 from torchgeo_specdm.spec import DatasetSpec
 
 
-class FolderDataset(NonGeoDataset):
+class FolderDataset(Plotted):
     """Patches of the rasters in a folder, in their unit.
 
     Files belong together where the wildcards of their patterns match the same text: with ``*/image.tif`` and
@@ -112,16 +110,6 @@ class FolderDataset(NonGeoDataset):
         place, row, col = self._patches[index]
         sample = self.pairs[place].read(row, col, self.patch_size)
         return sample if self.transforms is None else self.transforms(sample)
-
-    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """The image (both dates), its mask and, if the sample has one, a prediction.
-
-        Args:
-            sample: A sample of this dataset; ``prediction`` is shaped as ``mask``.
-            show_titles: Whether each panel has a title.
-            suptitle: Title of the figure.
-        """
-        return plot_sample(sample, self.spec, show_titles, suptitle)
 
     @staticmethod
     def _open(paths: tuple[str, ...], declared: Declared) -> LabelledRaster:

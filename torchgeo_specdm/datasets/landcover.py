@@ -7,20 +7,18 @@ Both dates of the 24 cities of :class:`~torchgeo_specdm.datasets.OSCD` as single
 import os
 from collections.abc import Callable, Sequence
 
-from matplotlib.figure import Figure
 from torch import Tensor
-from torchgeo.datasets import NonGeoDataset, RGBBandsMissingError
 
 from torchgeo_specdm.datasets.oscd import OSCD
+from torchgeo_specdm.datasets.plotted import Plotted
 from torchgeo_specdm.datasets.ruled import land_cover_spec
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional.landcover import LAND_COVER_BANDS, LAND_COVER_CLASSES, land_cover
-from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.sensors import SPECDM_BANDS
 from torchgeo_specdm.spec import DatasetSpec
 
 
-class OSCDLandCover(NonGeoDataset):
+class OSCDLandCover(Plotted):
     """Six classes of land cover in patches of Sentinel-2, in raw digital numbers (reflectance x 10 000).
 
     A mask is :func:`~torchgeo_specdm.functional.landcover.land_cover` of its image, pixel for pixel, windows of the
@@ -50,6 +48,7 @@ class OSCDLandCover(NonGeoDataset):
     """
 
     splits = OSCD.splits
+    rgb_bands = OSCD.rgb_bands
     classes = LAND_COVER_CLASSES
 
     def __init__(
@@ -103,18 +102,3 @@ class OSCDLandCover(NonGeoDataset):
     def spec(self) -> DatasetSpec:
         """Description of the patches."""
         return land_cover_spec(self.scenes.spec, self.bands)
-
-    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Plot a sample in natural colours beside its mask and, where it has one, its prediction.
-
-        Args:
-            sample: A sample of this dataset.
-            show_titles: Whether to print a title over each panel.
-            suptitle: A title of the whole figure.
-
-        Raises:
-            RGBBandsMissingError: B02, B03 or B04 is not among the bands.
-        """
-        if not set(OSCD.rgb_bands) <= set(self.bands):
-            raise RGBBandsMissingError
-        return plot_sample(sample, self.spec, show_titles, suptitle)

@@ -13,22 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 import torchgeo.datasets
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
-from torchgeo.datasets import DatasetNotFoundError, RGBBandsMissingError
+from torchgeo.datasets import DatasetNotFoundError
 
 from torchgeo_specdm.datasets.oscd_files import Scene, check_size, find_scene, read_band, read_mask, require_folder
 from torchgeo_specdm.datasets.patches import patch_origins
+from torchgeo_specdm.datasets.plotted import Plotted
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.sensors import SENTINEL2_L1C, SPECDM_BANDS
 from torchgeo_specdm.spec import DatasetSpec
 
 TITLE = 'Onera Satellite Change Detection dataset'
 
 
-class OSCD(torchgeo.datasets.OSCD):
+class OSCD(Plotted, torchgeo.datasets.OSCD):
     """OSCD with the ten bands of SpecDM, in patches, in raw digital numbers (reflectance x 10 000).
 
     Patches are sorted by city, then row by row; :func:`~torchgeo_specdm.datasets.patches.patch_origins` describes
@@ -58,6 +57,7 @@ class OSCD(torchgeo.datasets.OSCD):
     """
 
     splits = ('train', 'val', 'test')
+    rgb_bands = ('B04', 'B03', 'B02')
 
     def __init__(
         self,
@@ -122,21 +122,9 @@ class OSCD(torchgeo.datasets.OSCD):
             raise SpecDMError('OSCD with patch_size=None serves whole scenes of different sizes: choose a patch_size')
         return oscd_spec(self.bands, self.patch_size)
 
-    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Both dates under one stretch, the mask, and the prediction if the sample has one.
-
-        Args:
-            sample: A sample of this dataset; ``prediction`` is shaped as ``mask``.
-            show_titles: Whether each panel has a title.
-            suptitle: Title of the figure.
-
-        Raises:
-            RGBBandsMissingError: B02, B03 or B04 is not among the bands.
-        """
-        if not set(self.rgb_bands) <= set(self.bands):
-            raise RGBBandsMissingError
-        # A whole scene is no patch, but is drawn alike
-        return plot_sample(sample, oscd_spec(self.bands, max(sample['mask'].shape)), show_titles, suptitle)
+    def spec_of(self, sample: dict[str, Tensor]) -> DatasetSpec:
+        """Description of a sample. A whole scene is no patch, but is drawn alike."""
+        return oscd_spec(self.bands, max(sample['mask'].shape))
 
     def __getstate__(self) -> dict[str, Any]:
         # Decoding again in a spawned worker takes less time than sending all scenes through a pipe

@@ -5,16 +5,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
-from torchgeo.datasets import NonGeoDataset
 
 from torchgeo_specdm.datasets.declared import IGNORE_INDEX
-from torchgeo_specdm.plotting import plot_sample
+from torchgeo_specdm.datasets.plotted import Plotted
 from torchgeo_specdm.spec import DatasetSpec
 
 
-class ScenePatches(NonGeoDataset):
+class ScenePatches(Plotted):
     """Windows of one scene; a subclass reads them.
 
     In val and test, where windows may have to overlap to cover the areas of the split, a pixel is labelled in one patch
@@ -74,16 +72,3 @@ class ScenePatches(NonGeoDataset):
     def windows(self) -> list[tuple[int, int, int]]:
         """Where each patch lies, as (scene, row, column) of its upper left corner; there is one scene."""
         return [(0, row, col) for row, col in self.origins]
-
-    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Plot a sample in natural colours beside its mask and, where it has one, its prediction.
-
-        Args:
-            sample: A sample of this dataset.
-            show_titles: Whether to print a title over each panel.
-            suptitle: A title of the whole figure.
-
-        Returns:
-            The figure.
-        """
-        return plot_sample(sample, self.spec, show_titles, suptitle)

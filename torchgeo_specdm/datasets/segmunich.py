@@ -13,22 +13,21 @@ import huggingface_hub
 import numpy as np
 import torch
 from huggingface_hub.utils import HfHubHTTPError  # type: ignore[attr-defined]
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
-from torchgeo.datasets import DatasetNotFoundError, NonGeoDataset, RGBBandsMissingError
+from torchgeo.datasets import DatasetNotFoundError
 from torchgeo.datasets.utils import extract_archive
 from tqdm import tqdm
 
+from torchgeo_specdm.datasets.plotted import Plotted
 from torchgeo_specdm.datasets.segmunich_files import PATCH_SIZE, read_image, read_label, require_files
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional.near_duplicates import block_means, near_duplicate_groups
-from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.sensors import SENTINEL2_L1C, SPECDM_BANDS
 from torchgeo_specdm.spec import DatasetSpec
 
 
-class SegMunich(NonGeoDataset):
+class SegMunich(Plotted):
     """Patches of 128 x 128 px at 10 m with 13 classes (CORINE level 2; 0 is background), in raw digital numbers.
 
     Layout of ``root`` (or of ``root/TUM_128``)::
@@ -147,21 +146,6 @@ class SegMunich(NonGeoDataset):
             tolerance: Largest distance of two copies, as a share of their contrast.
         """
         return near_duplicate_groups(self.signatures(), tolerance)
-
-    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Plot a sample in natural colours beside its mask and, where it has one, its prediction.
-
-        Args:
-            sample: A sample of this dataset.
-            show_titles: Whether to print a title over each panel.
-            suptitle: A title of the whole figure.
-
-        Raises:
-            RGBBandsMissingError: B02, B03 or B04 is not among the bands.
-        """
-        if not set(self.rgb_bands) <= set(self.bands):
-            raise RGBBandsMissingError
-        return plot_sample(sample, self.spec, show_titles, suptitle)
 
     def _image(self, stem: str) -> Tensor:
         image = read_image(self.folder / self.split / 'img' / f'{stem}.tif')

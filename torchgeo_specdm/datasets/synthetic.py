@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -24,7 +23,6 @@ from torchgeo_specdm.datasets.filtered import FilterSummary, Verdict, find_filte
 from torchgeo_specdm.diffusion import SOLVERS
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
-from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.spec import DatasetSpec
 
 
@@ -203,19 +201,6 @@ class SpecDMSynthetic(BlockDataset):
         self.verdict(index)
         blocks = self._open()
         return FilterSummary(*blocks.summaries[self._position(index) // blocks.size].tolist())
-
-    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """The image (both dates), its mask and, if the sample has one, a prediction.
-
-        Args:
-            sample: A sample of this dataset; ``prediction`` is shaped as ``mask``.
-            show_titles: Whether each panel has a title.
-            suptitle: Title of the figure.
-
-        Returns:
-            The figure; the caller closes it.
-        """
-        return plot_sample(sample, self.spec, show_titles, suptitle)
 
     def _position(self, index: int) -> int:
         position = operator.index(index)
