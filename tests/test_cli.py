@@ -10,7 +10,7 @@ import yaml
 from torchgeo_specdm import compat
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.datasets import SpecDMSynthetic
-from torchgeo_specdm.pipeline import SpecDMPipeline
+from torchgeo_specdm.pipeline import GUIDANCE, SpecDMPipeline
 from torchgeo_specdm.tasks import AutoencoderTask
 
 TRAINER = {
@@ -227,6 +227,12 @@ def test_usage_errors_exit_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
+
+
+def test_the_help_names_the_default_that_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(['sample', '--help'])
+    assert f'pairs of such classes (default: {GUIDANCE})' in ' '.join(capsys.readouterr().out.split())
 
 
 def test_bugs_keep_their_traceback(staged: str, monkeypatch: pytest.MonkeyPatch) -> None:

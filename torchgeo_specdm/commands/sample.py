@@ -56,7 +56,7 @@ def _add_choice(group: Any) -> None:
         metavar='balanced|NAME=SHARE',
         help='ask for each class equally often, or for shares of pixels by class name (water=0.4)',
     )
-    add('--guidance', type=float, help='how strongly to pull towards the classes (default: 1.5)')
+    add('--guidance', type=float, help='how strongly to prefer pairs of such classes (default: 2.5)')
     add(
         '--agreement',
         type=float,
