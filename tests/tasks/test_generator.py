@@ -17,7 +17,7 @@ from torchgeo_specdm.functional import dihedral
 from torchgeo_specdm.models import PixelAutoencoder
 from torchgeo_specdm.pipeline import SpecDMPipeline, load_autoencoder
 from torchgeo_specdm.spec import find_spec
-from torchgeo_specdm.tasks import AutoencoderTask, LatentDiffusionTask, PixelSpaceTask
+from torchgeo_specdm.tasks import AutoencoderTask, LatentDiffusionTask, PixelSpaceTask, generator
 from torchgeo_specdm.tasks.generator import GeneratorTask
 
 AUTOENCODER: dict[str, Any] = {'latent_channels': (2, 1), 'width': (32, 32), 'depth': 1}
@@ -232,7 +232,7 @@ def test_a_training_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
         LatentDiffusionTask(pretrained=str(folder), autoencoder='elsewhere')
 
 
-def test_half_precision_is_for_training_alone(tmp_path: Path) -> None:
+def test_half_precision_is_for_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[tuple[bool, torch.dtype]] = set()
 
     class Watched(AutoencoderTask):
@@ -241,8 +241,12 @@ def test_half_precision_is_for_training_alone(tmp_path: Path) -> None:
             layer = self.model.image_branch.decoder[0]
             layer.register_forward_hook(lambda _, __, answer: seen.add((self.training, answer.dtype)))
 
-    fit(Watched(**AUTOENCODER), tmp_path, precision='bf16-mixed')
+    monkeypatch.setattr(generator, 'has_bfloat16', lambda: True)
+    fit(Watched(**AUTOENCODER), tmp_path / 'a', precision='bf16-mixed')
     assert seen == {(True, torch.bfloat16), (False, torch.float32)}
+    monkeypatch.setattr(generator, 'has_bfloat16', lambda: False)
+    with pytest.warns(UserWarning, match='emulates it.*--trainer.precision 32-true'):
+        fit(AutoencoderTask(**AUTOENCODER), tmp_path / 'b', precision='bf16-mixed', max_steps=1)
 
 
 def test_everything_the_denoiser_can_be_told(tmp_path: Path) -> None:

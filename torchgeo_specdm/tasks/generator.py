@@ -1,6 +1,7 @@
 """What both stages of a generator's training share."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
@@ -82,6 +83,16 @@ class GeneratorTask(LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
 
+    def on_fit_start(self) -> None:
+        """Say, before latents are encoded, where half precision does the opposite of what it is for."""
+        emulated = self.device.type == 'cpu' and 'bf16' in str(self.trainer.precision) and not has_bfloat16()
+        if emulated and self.trainer.is_global_zero:
+            warnings.warn(
+                f'this processor has no arithmetic for precision {self.trainer.precision} and emulates it, some thirty '
+                'times as slow as in single precision: use --trainer.precision 32-true',
+                stacklevel=2,
+            )
+
     def on_train_start(self) -> None:
         """Let each process draw its own noise; with one seed in all, their samples would share it."""
         if self.trainer.world_size > 1:
@@ -123,6 +134,12 @@ class EncodingTask(GeneratorTask):
     def _write(self, folder: Path) -> None:
         save_network(self.model, self.model.config, folder)
         write_json(folder / 'spec.json', self.spec.to_dict())
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor computes convolutions in bfloat16 at speed, as far as PyTorch knows."""
+    # What torch.compile asks; there is no public word for it
+    return not torch.backends.mkldnn.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def in_float32(step: Callable[..., None]) -> Callable[..., None]:
