@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / 'torchgeo_specdm'
 LAYERS = {
     **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes'], 0),
     **dict.fromkeys(['functional', 'models', 'diffusion'], 1),
-    **dict.fromkeys(['checkpoint', 'pipeline', 'plotting', 'class_statistics'], 2),
+    **dict.fromkeys(['checkpoint', 'pipeline', 'plotting', 'class_statistics', 'ranks'], 2),
     **dict.fromkeys(['metrics', 'extractors', 'alignment', 'datasets'], 2),
     **dict.fromkeys(['datamodules', 'tasks', 'export', 'exporting', 'producer'], 3),
     **dict.fromkeys(['report', 'comparison', 'resume', 'stages', 'evaluation', 'card', 'downstream', 'starting'], 4),

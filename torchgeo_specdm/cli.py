@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torchgeo_specdm import __version__
 from torchgeo_specdm.commands import cache, checkpoints, demo, evaluate, experiment, init, sample, training
-from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.errors import USER_FILES, SpecDMError
 
 # In the order in which the help lists them
 COMMANDS = (training, sample, init, evaluate, experiment, checkpoints, cache, demo)
@@ -41,8 +41,6 @@ examples:
 'specdm COMMAND --help' lists the options of a command.
 """
 
-_USER_FILES = (FileNotFoundError, NotADirectoryError, PermissionError)
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -72,12 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Of a library that TorchGeo imports; nothing that a user could mend
     warnings.filterwarnings('ignore', message='.torch.jit.script. is deprecated', category=FutureWarning)
     parser = _parser()
-    args, args.rest = parser.parse_known_args(argv)
-    if args.rest and (args.unknown is None or not args.rest[0].startswith(args.unknown)):
-        parser.error(f'unrecognized arguments: {" ".join(args.rest)}')
+    args, rest = parser.parse_known_args(argv)
+    if rest and (args.unknown is None or not rest[0].startswith(args.unknown)):
+        parser.error(f'unrecognized arguments: {" ".join(rest)}')
+    args.rest = rest
     try:
         args.run(args)
-    except (SpecDMError, *_USER_FILES) as error:
+    except (SpecDMError, *USER_FILES) as error:
         print(f'specdm: error: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:

@@ -4,6 +4,9 @@ The command line prints these (and missing files) as one line and exits with sta
 anything else is a bug and keeps its traceback.
 """
 
+# What a path that a user names can raise
+USER_FILES = (FileNotFoundError, NotADirectoryError, PermissionError)
+
 
 class SpecDMError(ValueError):
     """Bad input: a configuration, a file or an argument that cannot work."""

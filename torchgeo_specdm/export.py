@@ -1,28 +1,22 @@
 """Generated samples as files, in one of the formats of :mod:`torchgeo_specdm.exporting`.
 
-A file appears under its name when it is complete; what is there is not generated again. Of filtered samples, the counts
-of each block are kept in ``blocks.jsonl``, so that an interrupted run knows them all.
+A file appears under its name when it is complete; what is there is not generated again.
 """
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from torchgeo_specdm.checkpoint import folder_hash, read_json, write_json
+from torchgeo_specdm.checkpoint import folder_hash, read_json
 from torchgeo_specdm.datasets.conditions import GivenStreams
 from torchgeo_specdm.datasets.exported import DESCRIPTION
-from torchgeo_specdm.datasets.filtered import FilterSummary, Verdict
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.exporting import Format, Grid, make_format
-from torchgeo_specdm.exporting.base import is_partial, replace_file
+from torchgeo_specdm.exporting import Grid, make_format
+from torchgeo_specdm.exporting.base import is_partial
+from torchgeo_specdm.exporting.writing import Writing
 from torchgeo_specdm.hub import folder_name
-
-_BLOCKS = 'blocks.jsonl'
+from torchgeo_specdm.ranks import Ranks, launch
 
 
 def export(
@@ -45,6 +39,8 @@ def export(
     crs: str | None = None,
     transform: Sequence[float] | None = None,
     shard_size: int | None = None,
+    devices: int | None = None,
+    num_nodes: int = 1,
 ) -> None:
     """Generate ``count`` samples of a checkpoint into ``folder``; what is already there is kept.
 
@@ -68,9 +64,13 @@ def export(
             :class:`~torchgeo_specdm.exporting.grid.Grid`.
         transform: Affine transform of sample 0, six numbers as rasterio orders them.
         shard_size: Samples in a tar file of ``webdataset``; 100 by default.
+        devices: Generate in so many processes at once, each with a GPU, or on a core of the CPU where ``device`` is
+            ``cpu`` or there is no GPU. They change no bit of a file. The script needs ``if __name__ == '__main__':``.
+        num_nodes: Machines that run this at once, with as many devices each and one ``folder``.
 
     Raises:
         SpecDMError: The checkpoint or the filter is bad, does not fit the format, or the folder holds something else.
+            With ``devices``, there are fewer of them, or one of the processes has ended.
     """
     dataset = SpecDMSynthetic(
         checkpoint,
@@ -109,83 +109,11 @@ def export(
     if dataset.filter is not None:
         # A block is filled as a whole: its size decides which candidates are served
         settings |= {'filter': folder_hash(dataset.filter), 'block_size': dataset.block_size}
-    count = max(count, _claimed(folder, settings))
-    tags = _tags(settings)
-    missing = _missing(layout, folder, count)
-    log = _BlockLog(folder)
-    with tqdm(desc='sampling', unit='image', initial=count - sum(map(len, missing.values())), total=count) as bar:
-        for unit, indices in missing.items():
-            items = []
-            for index in indices:
-                sample = dataset[index]
-                if dataset.filter is not None:
-                    _require_block_size(dataset, settings['block_size'])
-                # The first sample shows whether device and solver work: nothing is written before
-                _describe(folder, settings | {'count': count})
-                own: dict[str, Any] = {}
-                if dataset.filter is not None:
-                    log.add(index // dataset.block_size, dataset.filter_summary(index))
-                    bar.set_postfix(rejected=f'{log.total.rejected_share:.0%}')
-                    own = _judged(dataset.verdict(index))
-                items.append(layout.item(index, sample, tags | own))
-                bar.update()
-            layout.write(folder, unit, items)
-    layout.finish(folder, count)
-    if dataset.filter is not None:
-        _describe(folder, settings | {'count': count, 'filtered': log.total.to_dict()})
-
-
-def _tags(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What every file says of its origin."""
-    spec = settings['spec']
-    tags = {
-        'SYNTHETIC': 'torchgeo_specdm',
-        'GENERATOR': settings['generator'],
-        'CHECKPOINT_SHA256': settings['sha256'],
-        'SEED': settings['seed'],
-    }
-    return tags | {name.upper(): spec[name] for name in ('licence', 'attribution') if spec[name]}
-
-
-def _judged(verdict: Verdict) -> dict[str, Any]:
-    """What the filter said of a sample."""
-    return {'ACCEPTED': verdict.accepted, 'SCORE': f'{verdict.score:.4f}', 'CANDIDATE': verdict.candidate}
-
-
-def _missing(layout: Format, folder: Path, count: int) -> dict[int, range]:
-    """The indices of each unit of ``count`` samples that is not there yet."""
-    size = layout.unit_size
-    units = {unit: range(unit * size, min((unit + 1) * size, count)) for unit in range(math.ceil(count / size))}
-    return {unit: indices for unit, indices in units.items() if not layout.is_complete(folder, unit, len(indices))}
-
-
-class _BlockLog:
-    """What the filter counted in each block that ``folder`` has samples of, one line of JSON per block."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / _BLOCKS
-        text = self.path.read_text(encoding='utf-8') if self.path.is_file() else ''
-        # A line without an end was being written at an interruption, before any sample of its block
-        self.lines = text.split('\n')[:-1]
-        self.blocks = {row.pop('block'): FilterSummary(**row) for row in map(json.loads, self.lines)}
-
-    @property
-    def total(self) -> FilterSummary:
-        return sum(self.blocks.values(), FilterSummary())
-
-    def add(self, number: int, summary: FilterSummary) -> None:
-        if number not in self.blocks:
-            self.blocks[number] = summary
-            self.lines.append(json.dumps({'block': number} | summary.to_dict()))
-            replace_file(self.path.parent, _BLOCKS, Path.write_text, '\n'.join([*self.lines, '']), 'utf-8')
-
-
-def _require_block_size(dataset: SpecDMSynthetic, expected: int) -> None:
-    if dataset.block_size != expected:
-        raise SpecDMError(
-            f'the GPU has too little memory for {expected} samples at once, and filtered samples of different batch '
-            f'sizes do not go together: use --batch-size {dataset.block_size}, and another --out if there are samples'
-        )
+    work = Writing(dataset, layout, folder, max(count, _claimed(folder, settings)), settings)
+    if devices is None:
+        work(Ranks())
+    else:
+        launch(work, devices, num_nodes, device)
 
 
 def _claimed(folder: Path, settings: dict[str, Any]) -> int:
@@ -202,9 +130,3 @@ def _claimed(folder: Path, settings: dict[str, Any]) -> int:
             f'{folder} holds samples made with another {", ".join(different)}: name another folder with --out'
         )
     return int(found.get('count', 0))
-
-
-def _describe(folder: Path, description: dict[str, Any]) -> None:
-    path = folder / DESCRIPTION
-    if not path.is_file() or read_json(path) != description:
-        replace_file(folder, DESCRIPTION, write_json, description)

@@ -31,6 +31,13 @@ def add_parser(commands: Any) -> None:
     _add_choice(parser.add_argument_group('which ones'))
     _add_given(parser.add_argument_group('parts of real samples'))
     _add_files(parser.add_argument_group('files'))
+    _add_devices(
+        parser.add_argument_group(
+            'several devices',
+            'They share the work, and the files are those of one. On several machines run the same command on each, '
+            'with NODE_RANK, MASTER_ADDR and MASTER_PORT, by torchrun or by SLURM; OUT is one folder that all see.',
+        )
+    )
     parser.set_defaults(run=run)
 
 
@@ -98,6 +105,12 @@ def _add_files(group: Any) -> None:
     )
 
 
+def _add_devices(group: Any) -> None:
+    add = group.add_argument
+    add('--devices', type=int, metavar='D', help='GPUs, or processes on a CPU, of each machine (default: this process)')
+    add('--num-nodes', type=int, metavar='M', help='machines (default: 1)')
+
+
 def run(args: argparse.Namespace) -> None:
     """Run the command.
 
@@ -108,6 +121,8 @@ def run(args: argparse.Namespace) -> None:
         raise SpecDMError(f'--n is {args.n}; ask for at least 1 image')
     if args.given is None and (args.data or args.root):
         raise SpecDMError('--data and --root name the real samples of --given, which is missing')
+    if args.devices is None and args.num_nodes is not None:
+        raise SpecDMError('--num-nodes needs --devices, the number of GPUs of each machine')
     from torchgeo_specdm.export import export
 
     given = {'given': _given(args), 'given_streams': args.given} if args.given else {}
@@ -129,6 +144,8 @@ def run(args: argparse.Namespace) -> None:
             crs=args.crs,
             transform=args.transform,
             shard_size=args.shard_size,
+            devices=args.devices,
+            num_nodes=args.num_nodes or 1,
             **given,
         )
     except KeyboardInterrupt as interrupt:

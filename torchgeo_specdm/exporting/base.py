@@ -5,7 +5,7 @@ appear under their names when they are complete, in the order in which the forma
 """
 
 import dataclasses
-import os
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,8 +164,9 @@ def replace_file(folder: Path, name: str, write: Callable[..., Any], *content: A
         write: Called with the path to write to and ``content``.
         content: What to write.
     """
-    # In the folder itself, so that no folder of a sample is there before one of its files
-    partial = folder / f'{_PARTIAL}{os.getpid()}'
+    # In the folder itself, so that no folder of a sample is there before one of its files; processes of several
+    # machines may write there, so that the number of one is no name
+    partial = folder / f'{_PARTIAL}{uuid.uuid4().hex}'
     folder.mkdir(parents=True, exist_ok=True)
     try:
         write(partial, *content)
