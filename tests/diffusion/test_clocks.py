@@ -166,7 +166,10 @@ def test_a_steered_denoiser_meets_a_request(solver: str) -> None:
 
 def test_steering_changes_nothing_where_the_request_is_met() -> None:
     z, steps = torch.randn(4, 2, 1, 1), torch.full((4,), 300)
-    for distance in (lambda z: 0 * z.flatten(1).norm(dim=1), lambda z: torch.where(z == 7, z, 0).flatten(1).norm(dim=1)):
+    for distance in (
+        lambda z: 0 * z.flatten(1).norm(dim=1),
+        lambda z: torch.where(z == 7, z, 0).flatten(1).norm(dim=1),
+    ):
         steered = steer(lambda z, t: z, NoiseSchedule(), distance)
         torch.testing.assert_close(steered(z, steps), z, atol=1e-5, rtol=1e-5)
 

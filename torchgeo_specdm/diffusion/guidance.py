@@ -1,4 +1,4 @@
-"""Denoisers made of denoisers: guided by a weaker one, steered, with streams held at what is given, or with sides apart.
+"""Denoisers made of denoisers: guided by a weaker one, steered, with streams held as given, or with sides apart.
 
 Each function takes denoisers and returns one, so that a solver needs to know nothing of it.
 """
@@ -37,7 +37,7 @@ def steer(denoiser: Denoiser, schedule: NoiseSchedule, distance: Callable[[Tenso
     """Move the clean latents that ``denoiser`` means to where ``distance`` is zero, at each of its evaluations.
 
     The gradient is that of the distance alone, not of the denoiser, so it costs no further evaluation of it (backward
-    guidance of Bansal et al., 2023). The step is Polyak's (1969), which is exact where the distance is linear; no latent
+    guidance of Bansal et al., 2023). The step is Polyak's (1969), exact where the distance is linear; no latent
     moves by more than its standard deviation at once.
 
     Args:
