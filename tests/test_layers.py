@@ -9,9 +9,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'torchgeo_specdm'
 LAYERS = {
-    **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes'], 0),
+    **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes', 'typed'], 0),
     **dict.fromkeys(['functional', 'models', 'diffusion'], 1),
-    **dict.fromkeys(['checkpoint', 'pipeline', 'plotting', 'class_statistics', 'ranks'], 2),
+    **dict.fromkeys(['strangers', 'checkpoint', 'description', 'parts', 'pipeline'], 2),
+    **dict.fromkeys(['plotting', 'class_statistics', 'ranks'], 2),
     **dict.fromkeys(['metrics', 'extractors', 'alignment', 'datasets'], 2),
     **dict.fromkeys(['datamodules', 'tasks', 'export', 'exporting', 'producer'], 3),
     **dict.fromkeys(['report', 'comparison', 'resume', 'stages', 'evaluation', 'card', 'downstream', 'starting'], 4),
@@ -20,8 +21,8 @@ LAYERS = {
 }
 # These run where neither TorchGeo nor GDAL is installed
 LIGHT = (
-    *('errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes'),
-    *('functional', 'models', 'diffusion', 'checkpoint', 'pipeline'),
+    *('errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes', 'typed'),
+    *('functional', 'models', 'diffusion', 'strangers', 'checkpoint', 'description', 'parts', 'pipeline'),
 )
 HEAVY = {'torchgeo', 'rasterio', 'kornia', 'lightning', 'pytorch_lightning'}
 # What trains and measures a generator runs where these are not installed; tests/test_gpu.py tries it

@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 from torchgeo_specdm.catalogue import CATALOGUE
 from torchgeo_specdm.checkpoint import QUALITY, folder_hash, read_json, write_json
+from torchgeo_specdm.description import read_description
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.measure import Interval
 from torchgeo_specdm.pipeline import SpecDMPipeline
@@ -119,7 +120,7 @@ def licence_text(spec: DatasetSpec) -> str:
 
 
 def _text(folder: Path, spec: DatasetSpec, found: dict[str, Any] | None) -> str:
-    trainings = _trainings(read_json(folder / 'specdm.json').get('training', {}))
+    trainings = _trainings(read_description(folder).training)
     lengths = [', '.join(f'{one[key]} {text}' for key, text in _LENGTH.items() if one.get(key)) for one in trainings]
     facts = '; then '.join(filter(None, lengths))
     return _CARD.format(

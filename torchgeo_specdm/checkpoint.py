@@ -1,6 +1,7 @@
 """Networks and their description on disk: JSON and safetensors, nothing that is unpickled.
 
-A network folder is what diffusers users know: ``config.json`` and ``diffusion_pytorch_model.safetensors``.
+A network folder is what diffusers users know: ``config.json`` and ``diffusion_pytorch_model.safetensors``. Whatever is
+read may come from a stranger: see :mod:`torchgeo_specdm.strangers`.
 """
 
 import hashlib
@@ -11,18 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
-from torchgeo_specdm.errors import CheckpointError
+from torchgeo_specdm.errors import CheckpointError, SpecDMError
+from torchgeo_specdm.strangers import build_bounded, check_folder, parse_json
 
 FORMAT = 1
 WEIGHTS = 'diffusion_pytorch_model.safetensors'
 # What belongs to a generator's folder but is no part of the generator: a filter, figures, texts
 FILTER, QUALITY = 'filter', 'quality.json'
-_PICKLES = {'.bin', '.ckpt', '.pickle', '.pkl', '.pt', '.pth', '.npy', '.npz', '.joblib'}
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -47,30 +47,17 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        CheckpointError: The file is missing or holds no JSON object.
+        CheckpointError: The file is missing or holds no JSON object, or a number that is none.
     """
     try:
-        values = json.loads(path.read_text(encoding='utf-8'))
+        values = parse_json(path)
     except FileNotFoundError as error:
         raise CheckpointError(f'{path.parent} is no checkpoint: {path.name} is missing') from error
-    except ValueError as error:
+    except (ValueError, RecursionError, IsADirectoryError) as error:
         raise CheckpointError(f'{path} is not readable as JSON ({error}); restore it from where it came') from error
     if not isinstance(values, dict):
         raise CheckpointError(f'{path} must hold a JSON object')
     return values
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a checkpoint folder that is missing or holds pickles, before any of it is read.
-
-    Raises:
-        CheckpointError: Says which file and why.
-    """
-    if not folder.is_dir():
-        raise CheckpointError(f'there is no checkpoint folder at {folder}')
-    for path in sorted(folder.rglob('*')):
-        if path.suffix in _PICKLES:
-            raise CheckpointError(f'{path} may hold a pickle, which can run code: refused unread; use safetensors')
 
 
 def save_network(network: nn.Module, config: dict[str, Any], folder: Path, half_precision: bool = False) -> None:
@@ -89,35 +76,57 @@ def save_network(network: nn.Module, config: dict[str, Any], folder: Path, half_
 def load_network(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
     """Build a network from its configuration and load its weights.
 
-    The network is built without memory first, so that a wrong configuration cannot ask for any.
+    The network is built without memory first and compared with what the file holds, so that a wrong configuration
+    cannot ask for any.
 
     Args:
         folder: Holds ``config.json`` and the weights.
         build: Makes the network from its configuration.
 
     Raises:
-        CheckpointError: A file is missing or damaged, or weights and configuration do not belong together.
+        CheckpointError: A file is missing, damaged or unsafe, or weights and configuration do not belong together.
     """
+    check_folder(folder)
     config = read_json(folder / 'config.json')
     path = folder / WEIGHTS
     try:
-        with torch.device('meta'):
-            network = build(config)
-        weights = load_file(path)
-        # Half-precision weights save space on disk; networks compute in float32. Copies, because tensors on a mapped
-        # file are aligned as the file is, and that changes the last bits of what some kernels compute.
-        weights = {
-            name: (value.float() if value.is_floating_point() else value).clone() for name, value in weights.items()
-        }
+        with safe_open(path, 'pt') as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            network = build_bounded(build, config, shapes)
+            _compare({name: tuple(value.shape) for name, value in network.state_dict().items()}, shapes)
+            weights = {name: _as_computed(file.get_tensor(name), name) for name in shapes}
         network.load_state_dict(weights, strict=True, assign=True)
     except FileNotFoundError as error:
         raise CheckpointError(f'{path} is missing; copy the checkpoint again') from error
-    except SafetensorError as error:
+    except (SafetensorError, IsADirectoryError) as error:
         raise CheckpointError(f'{path} is truncated or damaged ({error}); copy the checkpoint again') from error
-    except (RuntimeError, TypeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    except CheckpointError as error:
+        raise CheckpointError(f'{path} {error}') from error
+    except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        # What the layers of a network raise for sizes that make no sense is theirs to choose
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f'{folder}: config.json and the weights do not belong together ({reason})') from error
     return network.eval().requires_grad_(False)
+
+
+def _compare(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+    if odd := sorted(expected.keys() ^ found.keys()):
+        raise SpecDMError(f'{odd[0][:60]} is in one of them only')
+    if wrong := [name for name in expected if expected[name] != found[name]]:
+        name = wrong[0]
+        raise SpecDMError(f'{name} is {expected[name]} in the one, {found[name]} in the other')
+
+
+def _as_computed(value: Tensor, name: str) -> Tensor:
+    """A tensor of the file as networks compute with it.
+
+    Half-precision weights save space on disk; networks compute in float32. A copy, because tensors on a mapped file are
+    aligned as the file is, and that changes the last bits of what some kernels compute.
+    """
+    value = (value.float() if value.is_floating_point() else value).clone()
+    if not value.isfinite().all():
+        raise CheckpointError(f'holds values in {name} that are not finite: train it again, or copy it again')
+    return value
 
 
 def folder_hash(folder: Path) -> str:

@@ -3,71 +3,30 @@
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from torchgeo_specdm.catalogue import resolve
-from torchgeo_specdm.checkpoint import (
-    FORMAT,
-    check_folder,
-    load_network,
-    read_json,
-    save_network,
-    write_folder,
-    write_json,
-)
-from torchgeo_specdm.diffusion import Clocks, Denoiser, NoiseSchedule, apart, guide, hold, solve, steer
+from torchgeo_specdm.checkpoint import FORMAT, save_network, write_folder, write_json
+from torchgeo_specdm.description import Description, Latents, read_conditions, read_description
+from torchgeo_specdm.diffusion import Clocks, Denoiser, NoiseSchedule, apart, guide, hold, index_generator, solve, steer
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
-from torchgeo_specdm.models import JointDenoiser, PairAutoencoder, build_autoencoder
+from torchgeo_specdm.models import JointDenoiser, PairAutoencoder
+from torchgeo_specdm.parts import load_parts
 from torchgeo_specdm.spec import DatasetSpec, class_index
 
 # The stochastic one corrects the errors of a denoiser that was trained for a short time: docs/results.md, solvers
 SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
 # Guidance towards pairs of the requested class shares: docs/results.md, steering
 GUIDANCE = 2.5
-# Shares of a class at these quantiles of the train samples in which it occurs are kept
-_QUANTILES = torch.linspace(0, 1, 21)
 
 
 # The purposes of a sample's draws beside its noise: that of given streams, and what stands for a side out of sight
 _GIVEN_NOISE, _SIDE_NOISE = 1, 3
-
-
-def index_generator(seed: int, index: int, purpose: int = 0) -> torch.Generator:
-    """The CPU generator of sample ``index``: its draws depend on ``seed``, ``index`` and their ``purpose`` alone."""
-    words = (seed, index, purpose) if purpose else (seed, index)
-    state = np.random.SeedSequence(words).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-
-
-def load_autoencoder(folder: Path) -> PairAutoencoder:
-    """The autoencoder in ``folder``.
-
-    Raises:
-        CheckpointError: The folder is missing or damaged.
-    """
-    return cast(PairAutoencoder, load_network(folder, build_autoencoder))
-
-
-def share_quantiles(shares: Tensor) -> Tensor:
-    """How much of a sample each class takes where it occurs.
-
-    Args:
-        shares: Share of each class in each sample, ``(N, K)``.
-
-    Returns:
-        21 even quantiles of each class over the samples that hold it, ``(K, 21)``; zeros for a class that none holds.
-    """
-    rows = []
-    for column in shares.T:
-        present = column[column > 0]
-        rows.append(present.quantile(_QUANTILES.to(present)) if len(present) else torch.zeros(len(_QUANTILES)))
-    return torch.stack(rows)
 
 
 class SpecDMPipeline:
@@ -108,6 +67,11 @@ class SpecDMPipeline:
             raise SpecDMError(
                 f'the autoencoder has {channels} latent channels, the denoiser {denoiser.channels} '
                 f'and the latent statistics {len(latent_mean)}: they do not belong together'
+            )
+        made = (autoencoder.task, len(autoencoder.gain), autoencoder.num_classes)
+        if made != (spec.task, spec.num_bands, spec.num_classes):
+            raise SpecDMError(
+                f'the autoencoder is of {made[0]} with {made[1]} bands and {made[2]} classes, not of {spec.name}'
             )
         if denoiser.clocks not in (1, len(autoencoder.streams)):
             raise SpecDMError(
@@ -227,7 +191,8 @@ class SpecDMPipeline:
             mean, std = self._statistics(z)
             obtained = self.autoencoder.decode_mask(z * std + mean).softmax(1).mean((2, 3))
             # A norm has a slope of 1 towards its zero, and none there
-            return torch.where(asked.isnan(), 0, obtained - asked).norm(dim=1)
+            distance: Tensor = torch.where(asked.isnan(), 0, obtained - asked).norm(dim=1)
+            return distance
 
         return missed
 
@@ -278,21 +243,19 @@ class SpecDMPipeline:
         write_folder(Path(folder), lambda partial: self._write(partial, half_precision))
 
     def _write(self, folder: Path, half_precision: bool) -> None:
-        write_json(
-            folder / 'specdm.json',
-            {
-                'format': FORMAT,
-                'spec': self.spec.to_dict(),
-                'streams': [asdict(stream) for stream in self.autoencoder.streams],
-                'latents': {'mean': self.latent_mean.tolist(), 'std': self.latent_std.tolist()},
-                'class_shares': None if self.shares is None else self.shares.tolist(),
-                'absent': self.absent,
-                'solver': self.solver_defaults,
-                'training': {'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])} | self.training,
-                'licence': self.spec.licence,
-                'attribution': self.spec.attribution,
-            },
+        described = Description(
+            format=FORMAT,
+            spec=self.spec,
+            streams=self.autoencoder.streams,
+            latents=Latents(tuple(self.latent_mean.tolist()), tuple(self.latent_std.tolist())),
+            solver=self.solver_defaults,
+            class_shares=None if self.shares is None else tuple(map(tuple, self.shares.tolist())),
+            absent=self.absent,
+            training={'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])} | self.training,
+            licence=self.spec.licence,
+            attribution=self.spec.attribution,
         )
+        write_json(folder / 'specdm.json', described.to_dict())
         save_network(self.autoencoder, self.autoencoder.config, folder / 'autoencoder', half_precision)
         save_network(self.denoiser, self.denoiser.config, folder / 'denoiser', half_precision)
         write_json(folder / 'scheduler' / 'scheduler_config.json', self.schedule.to_dict())
@@ -306,31 +269,14 @@ class SpecDMPipeline:
             device: Where the networks go.
 
         Raises:
-            CheckpointError: The checkpoint is missing, damaged, of a newer format or holds a pickle, or cannot be
-                downloaded.
+            CheckpointError: The checkpoint is missing, damaged, unsafe or of a newer format, or cannot be downloaded.
         """
         folder = resolve(checkpoint)
-        values = _read_description(folder)
-        schedule = read_json(folder / 'scheduler' / 'scheduler_config.json')
-        autoencoder = load_autoencoder(folder / 'autoencoder')
-        denoiser = load_network(folder / 'denoiser', lambda config: JointDenoiser(**config))
-        shares = values.get('class_shares')
+        parts = load_parts(folder)
         try:
-            pipeline = cls(
-                DatasetSpec.from_dict(values['spec']),
-                autoencoder,
-                cast(JointDenoiser, denoiser),
-                torch.tensor(values['latents']['mean'], dtype=torch.float32),
-                torch.tensor(values['latents']['std'], dtype=torch.float32),
-                NoiseSchedule(**schedule),
-                values['solver'],
-                values.get('training'),
-                None if shares is None else torch.tensor(shares, dtype=torch.float32),
-                bool(values.get('absent', False)),
-            )
-        except (KeyError, TypeError, SpecDMError) as error:
+            return cls(**parts).to(device)
+        except SpecDMError as error:
             raise CheckpointError(f'{folder}: specdm.json does not fit the networks ({error})') from error
-        return pipeline.to(device)
 
     @staticmethod
     def read_conditions(checkpoint: str | Path) -> frozenset[str]:
@@ -342,12 +288,7 @@ class SpecDMPipeline:
         Raises:
             CheckpointError: As for :meth:`from_pretrained`.
         """
-        folder = resolve(checkpoint)
-        values, config = _read_description(folder), read_json(folder / 'denoiser' / 'config.json')
-        streams = {stream['name'] for stream in values['streams']} if config.get('clocks', 1) > 1 else set()
-        dates = {'image'} if 'image1' in streams else set()
-        others = {'shares': config.get('num_classes'), 'agreement': values.get('absent')}
-        return frozenset(streams | dates | {name for name, taken in others.items() if taken})
+        return read_conditions(checkpoint)
 
     @staticmethod
     def read_spec(checkpoint: str | Path) -> DatasetSpec:
@@ -356,35 +297,4 @@ class SpecDMPipeline:
         Raises:
             CheckpointError: As for :meth:`from_pretrained`.
         """
-        folder = resolve(checkpoint)
-        values = _read_description(folder)
-        try:
-            return DatasetSpec.from_dict(values['spec'])
-        except (KeyError, TypeError, SpecDMError) as error:
-            raise CheckpointError(f'{folder / "specdm.json"} holds no valid spec ({error})') from error
-
-    @staticmethod
-    def read_solver(checkpoint: str | Path) -> str:
-        """The solver of a checkpoint where a caller names none, without loading its weights.
-
-        Raises:
-            CheckpointError: As for :meth:`from_pretrained`.
-        """
-        folder = resolve(checkpoint)
-        try:
-            return str(_read_description(folder)['solver']['solver'])
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f'{folder / "specdm.json"} names no solver ({error})') from error
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    check_folder(folder)
-    values = read_json(folder / 'specdm.json')
-    found = values.get('format')
-    if not isinstance(found, int) or found < 1:
-        raise CheckpointError(f'{folder / "specdm.json"} declares no format: it describes no checkpoint')
-    if found > FORMAT:
-        raise CheckpointError(
-            f'{folder} has checkpoint format {found}, this release reads up to {FORMAT}: upgrade torchgeo-specdm'
-        )
-    return values
+        return read_description(checkpoint).spec

@@ -12,20 +12,25 @@ These are TorchGeo's own shapes, so its datamodules and tasks treat real and syn
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
+from torchgeo_specdm.typed import construct
 
 Task = Literal['segmentation', 'change']
 TASKS: tuple[Task, ...] = ('segmentation', 'change')
 
 # Fields that must agree before two datasets may be mixed; the rest describes, but does not change, the tensors.
 _COMPARED = ('task', 'bands', 'unit', 'scale', 'classes', 'ignore_index', 'patch_size')
+# Names become parts of file names, rows of tables and figures: none may lead to another folder or hide a part of a line
+_NO_NAME = re.compile(r'[\x00-\x1f\x7f\\]|^\s*(/|[A-Za-z]:/)|(^|/)\.\.(/|$)')
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,18 @@ class DatasetSpec:
                 raise SpecDMError(f'{field} has {len(value)} entries for {self.num_bands} bands')
         if self.palette is not None and len(self.palette) != self.num_classes:
             raise SpecDMError(f'palette has {len(self.palette)} colours for {self.num_classes} classes')
-        if self.patch_size < 1 or self.scale <= 0 or self.value_range[0] >= self.value_range[1]:
+        # NaN is neither
+        if not (self.patch_size >= 1 and self.scale > 0 and self.value_range[0] < self.value_range[1]):
             raise SpecDMError(
                 f'patch_size {self.patch_size} px, scale {self.scale} and value_range {self.value_range} '
                 'must be positive and increasing'
             )
+        if bad := [name for name in (self.name, *self.bands, *self.classes) if _NO_NAME.search(name)]:
+            raise SpecDMError(
+                f'{bad[0][:60]!r} is no name of a dataset, band or class: it holds a path or control characters'
+            )
+        if not _is_number_type(self.dtype):
+            raise SpecDMError(f'dtype is {self.dtype[:60]!r}, which is no NumPy type of numbers')
 
     @property
     def num_bands(self) -> int:
@@ -123,13 +135,7 @@ class DatasetSpec:
         Raises:
             SpecDMError: A field is unknown, missing or of the wrong type.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - names):
-            raise SpecDMError(f'the dataset spec has unknown fields: {", ".join(unknown)}')
-        try:
-            return cls(**{name: _frozen(value) for name, value in values.items()})
-        except TypeError as error:
-            raise SpecDMError(f'the dataset spec is malformed: {error}') from error
+        return construct(cls, values, 'the dataset spec')
 
     @classmethod
     def from_sample(cls, sample: Mapping[str, Any], **declared: Any) -> 'DatasetSpec':
@@ -181,8 +187,12 @@ class DatasetSpec:
             )
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
+def _is_number_type(name: str) -> bool:
+    try:
+        return np.dtype(name).kind in 'biuf'
+    except (TypeError, ValueError, SyntaxError):
+        # Each for another kind of nonsense
+        return False
 
 
 def _agree(field: str, mine: Any, theirs: Any, *, declared: bool) -> bool:

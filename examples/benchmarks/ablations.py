@@ -33,7 +33,7 @@ from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.functional.distances import Products
 from torchgeo_specdm.functional.landcover import land_cover
 from torchgeo_specdm.functional.regions import boundary_length
-from torchgeo_specdm.pipeline import load_autoencoder
+from torchgeo_specdm.parts import load_autoencoder
 from torchgeo_specdm.tasks import AutoencoderTask, LatentDiffusionTask
 from torchgeo_specdm.tasks.generator import GeneratorTask
 

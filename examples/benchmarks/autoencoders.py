@@ -20,7 +20,7 @@ from torchgeo_specdm.evaluation.data import draw
 from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.functional.landcover import LAND_COVER_CLASSES, land_cover
 from torchgeo_specdm.functional.statistics import band_statistics
-from torchgeo_specdm.pipeline import load_autoencoder
+from torchgeo_specdm.parts import load_autoencoder
 
 FOLD = 4
 CHANNELS = (6, 8, 12, 16)

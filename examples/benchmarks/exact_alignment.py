@@ -19,7 +19,7 @@ from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.evaluation.data import draw
 from torchgeo_specdm.evaluation.measure import Interval, bootstrap
 from torchgeo_specdm.functional.landcover import land_cover
-from torchgeo_specdm.pipeline import load_autoencoder
+from torchgeo_specdm.parts import load_autoencoder
 from torchgeo_specdm.spec import DatasetSpec, class_index
 
 

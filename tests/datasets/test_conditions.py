@@ -15,7 +15,8 @@ from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.conditions import BalancedClasses
 from torchgeo_specdm.datasets.exported import ExportedPairs
 from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
-from torchgeo_specdm.pipeline import SpecDMPipeline, share_quantiles
+from torchgeo_specdm.functional.shares import share_quantiles
+from torchgeo_specdm.pipeline import SpecDMPipeline
 
 SPEC = tiny_spec('segmentation')
 

@@ -15,7 +15,8 @@ from torchgeo_specdm.datamodules.generator import GeneratorDataModule, LatentDat
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import dihedral
 from torchgeo_specdm.models import PixelAutoencoder
-from torchgeo_specdm.pipeline import SpecDMPipeline, load_autoencoder
+from torchgeo_specdm.parts import load_autoencoder
+from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import find_spec
 from torchgeo_specdm.tasks import AutoencoderTask, LatentDiffusionTask, PixelSpaceTask, generator
 from torchgeo_specdm.tasks.generator import GeneratorTask

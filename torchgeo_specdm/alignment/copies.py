@@ -13,7 +13,7 @@ and is never called a copy.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,15 +140,28 @@ class TrainingIndex:
             with safe_open(path, framework='pt') as file:
                 described = json.loads((file.metadata() or {}).get('specdm_training_index', '{}'))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError, RecursionError) as error:
             raise SpecDMError(f'{path} is no index of training patches ({error}): build it again') from error
-        names = {'projection', 'signatures', 'ground', 'indices'}
-        if described.get('format') != FORMAT or set(tensors) != names:
+        size = described.get('patch_size') if isinstance(described, dict) else None
+        if type(size) is not int or described.get('format') != FORMAT or not _fit(tensors):
             raise SpecDMError(f'{path} is no index of training patches of format {FORMAT}: build it again')
-        return cls(**tensors, patch_size=int(described['patch_size']))
+        return cls(**tensors, patch_size=size)
 
     def _tensors(self) -> dict[str, Tensor]:
         return {name: getattr(self, name).contiguous() for name in ('projection', 'signatures', 'ground', 'indices')}
+
+
+def _fit(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these are the tensors of an index, in its shapes and types."""
+    if set(tensors) != {'projection', 'signatures', 'ground', 'indices'} or tensors['signatures'].ndim != 5:
+        return False
+    if tensors['projection'].ndim != 2:
+        return False
+    count, dates, components = tensors['signatures'].shape[:3]
+    shapes = {'projection': (len(tensors['projection']), components), 'ground': (count, 3), 'indices': (count,)}
+    shapes['signatures'] = (count, dates, components, BLOCKS, BLOCKS)
+    floats = all(tensors[name].is_floating_point() for name in ('projection', 'signatures'))
+    return floats and all(tuple(tensors[name].shape) == shape for name, shape in shapes.items())
 
 
 def _means(image: Tensor, num_bands: int) -> Tensor:

@@ -23,10 +23,12 @@ from torch import Tensor
 from torchgeo_specdm.alignment.calibration import batches, pixel_thresholds, smallest_region
 from torchgeo_specdm.alignment.copies import TrainingIndex
 from torchgeo_specdm.alignment.judge import Judge
-from torchgeo_specdm.checkpoint import check_folder, read_json, write_folder, write_json
+from torchgeo_specdm.checkpoint import read_json, write_folder, write_json
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.functional.regions import merge_small_regions
 from torchgeo_specdm.spec import DatasetSpec
+from torchgeo_specdm.strangers import check_folder
+from torchgeo_specdm.typed import construct
 
 FORMAT = 1
 _REAL_PAIRS_KEPT = 0.95
@@ -172,23 +174,13 @@ class PairFilter:
             SpecDMError: There is none, or it is damaged.
         """
         folder = Path(folder)
-        values = _read(folder)
+        told = _read(folder)
         judge = Judge.from_pretrained(folder / _JUDGE).to(device)
-        try:
-            limits = [np.inf if value is None else float(value) for value in values['pixel_thresholds']]
-            found = cls(
-                DatasetSpec.from_dict(values['spec']),
-                judge,
-                torch.tensor(limits),
-                float(values['sample_threshold']),
-                int(values['smallest_region']),
-                TrainingIndex.load(folder / _COPIES) if values['refuses_copies'] else None,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f'{folder / _DESCRIPTION} is damaged ({error!r}): train the filter again') from error
-        if not len(limits) == found.spec.num_classes == judge.num_classes:
+        limits = [torch.inf if value is None else value for value in told.pixel_thresholds]
+        if not len(limits) == told.spec.num_classes == judge.num_classes:
             raise CheckpointError(f'{folder}: {_DESCRIPTION} and the judge have different classes: train it again')
-        return found
+        copies = TrainingIndex.load(folder / _COPIES) if told.refuses_copies else None
+        return cls(told.spec, judge, torch.tensor(limits), told.sample_threshold, told.smallest_region, copies)
 
     @staticmethod
     def read_spec(folder: str | Path) -> DatasetSpec:
@@ -197,14 +189,22 @@ class PairFilter:
         Raises:
             SpecDMError: There is no filter, or it is damaged.
         """
-        folder = Path(folder)
-        try:
-            return DatasetSpec.from_dict(_read(folder)['spec'])
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f'{folder / _DESCRIPTION} holds no spec: train the filter again') from error
+        return _read(Path(folder)).spec
 
 
-def _read(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Told:
+    """``filter.json``; a threshold that is None is infinite, which JSON does not know."""
+
+    format: int
+    spec: DatasetSpec
+    pixel_thresholds: tuple[float | None, ...]
+    sample_threshold: float
+    smallest_region: int
+    refuses_copies: bool
+
+
+def _read(folder: Path) -> _Told:
     if not folder.is_dir():
         raise SpecDMError(
             f'there is no filter at {folder}: train it with "specdm fit --config CONFIG --stage JudgeTask", '
@@ -217,7 +217,10 @@ def _read(folder: Path) -> dict[str, Any]:
             f'{folder} has filter format {found}, this release reads {FORMAT}: train the filter again, or upgrade '
             'torchgeo-specdm'
         )
-    return values
+    try:
+        return construct(_Told, values, _DESCRIPTION)
+    except SpecDMError as error:
+        raise CheckpointError(f'{folder / _DESCRIPTION} is damaged ({error}): train the filter again') from error
 
 
 def _class_average(chosen: Tensor, mask: Tensor, num_classes: int) -> Tensor:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torchgeo_specdm.checkpoint import check_folder, load_network, save_network
+from torchgeo_specdm.checkpoint import load_network, save_network
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.spec import DatasetSpec
+from torchgeo_specdm.typed import construct
 
 # The encoder halves the image this often; more levels cost memory on disk and see no more of a patch of 64 px
 _DEPTH = 3
@@ -152,8 +153,7 @@ class Judge(nn.Module):
         """Load a judge.
 
         Raises:
-            CheckpointError: The folder is missing, damaged or holds a pickle.
+            CheckpointError: The folder is missing, damaged or unsafe.
         """
         folder = Path(folder)
-        check_folder(folder)
-        return cast(Judge, load_network(folder, lambda config: cls(**config)))
+        return cast(Judge, load_network(folder, lambda config: construct(cls, config, 'config.json')))

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchgeo_specdm.diffusion import index_generator
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.pipeline import SpecDMPipeline, index_generator
+from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec, find_spec
 
 # The purpose of the draws of balanced classes; the pipeline has those of 0, 1 and 3

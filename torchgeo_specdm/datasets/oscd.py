@@ -5,7 +5,6 @@
 """
 
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchgeo.datasets import DatasetNotFoundError
 
+from torchgeo_specdm.datasets.archives import extract_zip
 from torchgeo_specdm.datasets.oscd_files import Scene, check_size, find_scene, read_band, read_mask, require_folder
 from torchgeo_specdm.datasets.patches import patch_origins
 from torchgeo_specdm.datasets.plotted import Plotted
@@ -138,13 +138,14 @@ class OSCD(Plotted, torchgeo.datasets.OSCD):
     def _verify(self) -> None:
         if any(folder.is_dir() for folder in self._folders):
             return
-        try:
-            super()._verify()
-        except zipfile.BadZipFile as error:
-            raise SpecDMError(f'an archive of OSCD in {self.root} is damaged ({error}): download it again') from error
+        super()._verify()
         if not any(folder.is_dir() for folder in self._folders):
             # TorchGeo is content with a match anywhere below root
             raise DatasetNotFoundError(self)
+
+    def _extract(self) -> None:
+        for archive in sorted(Path(self.root).glob(self.zipfile_glob)):
+            extract_zip(archive, Path(self.root))
 
     def _load_files(self) -> list[Scene]:
         images, labels = (require_folder(folder) for folder in self._folders)

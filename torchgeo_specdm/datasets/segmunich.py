@@ -4,7 +4,6 @@ Hong et al., SpectralGPT: Spectral Remote Sensing Foundation Model, IEEE TPAMI 2
 """
 
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,9 +15,9 @@ from huggingface_hub.utils import HfHubHTTPError  # type: ignore[attr-defined]
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 from torchgeo.datasets import DatasetNotFoundError
-from torchgeo.datasets.utils import extract_archive
 from tqdm import tqdm
 
+from torchgeo_specdm.datasets.archives import extract_zip
 from torchgeo_specdm.datasets.plotted import Plotted
 from torchgeo_specdm.datasets.segmunich_files import PATCH_SIZE, read_image, read_label, require_files
 from torchgeo_specdm.errors import SpecDMError
@@ -169,10 +168,7 @@ class SegMunich(Plotted):
             if not self.download:
                 raise DatasetNotFoundError(self)
             self._download()
-        try:
-            extract_archive(archive, self.root)
-        except zipfile.BadZipFile as error:
-            raise SpecDMError(f'{archive} is damaged ({error}): delete it and download it again') from error
+        extract_zip(archive, self.root)
         if folder := self._found():
             return folder
         raise SpecDMError(f'{archive} does not hold SegMunich: it has no dataset/{self.split}.txt')

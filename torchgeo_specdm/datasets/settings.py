@@ -12,8 +12,9 @@ import torch
 
 from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.datasets.conditions import Condition
+from torchgeo_specdm.description import read_description
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.pipeline import GUIDANCE, SpecDMPipeline
+from torchgeo_specdm.pipeline import GUIDANCE
 
 # The law by which this package makes samples: another number where a change of the code changes their bits
 SAMPLING = 2
@@ -125,11 +126,11 @@ def decide(
         candidates=None if pair_filter is None else candidates,
         seed=seed,
         steps=steps,
-        solver=solver or SpecDMPipeline.read_solver(checkpoint),
+        solver=solver or str(read_description(checkpoint).solver['solver']),
         conditions=[condition.identity() for condition in conditions],
         guidance=(GUIDANCE if guidance is None else float(guidance)) if conditions else None,
         block_size=batch_size or _BATCH_SIZE.get(device.type, _BATCH_SIZE['cpu']),
-        rounding=SpecDMPipeline.read_spec(checkpoint).dtype,
+        rounding=read_description(checkpoint).spec.dtype,
         device=device_model(device),
         arithmetic='float32',
         libraries={name: version(name) for name in ('torch', 'diffusers')},

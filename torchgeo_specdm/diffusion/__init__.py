@@ -3,7 +3,7 @@
 from torchgeo_specdm.diffusion.guidance import apart, guide, hold, steer
 from torchgeo_specdm.diffusion.objective import Clocks, Denoiser, LogitNormalClocks, denoising_loss
 from torchgeo_specdm.diffusion.schedule import NoiseSchedule
-from torchgeo_specdm.diffusion.solver import SOLVERS, solve
+from torchgeo_specdm.diffusion.solver import SOLVERS, index_generator, solve
 
 __all__ = [
     'SOLVERS',
@@ -15,6 +15,7 @@ __all__ = [
     'denoising_loss',
     'guide',
     'hold',
+    'index_generator',
     'solve',
     'steer',
 ]

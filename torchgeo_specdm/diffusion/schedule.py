@@ -25,6 +25,8 @@ from torchgeo_specdm.errors import SpecDMError
 
 Prediction = Literal['epsilon', 'v_prediction']
 PREDICTIONS: tuple[Prediction, ...] = ('epsilon', 'v_prediction')
+_SCHEDULES = ('scaled_linear', 'linear')
+_MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class NoiseSchedule:
         prediction_type: ``epsilon`` or ``v_prediction``; the names are diffusers'.
 
     Raises:
-        SpecDMError: There is no such prediction.
+        SpecDMError: There is no such prediction or schedule, or the betas are no rising shares of noise.
     """
 
     num_train_timesteps: int = 1000
@@ -51,6 +53,13 @@ class NoiseSchedule:
     def __post_init__(self) -> None:
         if self.prediction_type not in PREDICTIONS:
             raise SpecDMError(f'prediction is {self.prediction_type!r}; it must be one of {", ".join(PREDICTIONS)}')
+        if self.beta_schedule not in _SCHEDULES:
+            raise SpecDMError(f'beta_schedule is {self.beta_schedule!r}; it must be one of {", ".join(_SCHEDULES)}')
+        if not (0 < self.beta_start <= self.beta_end < 1 and 1 <= self.num_train_timesteps <= _MOST_STEPS):
+            raise SpecDMError(
+                f'beta_start {self.beta_start} and beta_end {self.beta_end} must rise between 0 and 1, in 1 to '
+                f'{_MOST_STEPS} steps, not {self.num_train_timesteps}'
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Arguments that any scheduler of diffusers understands."""

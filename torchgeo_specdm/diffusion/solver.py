@@ -7,6 +7,7 @@ are drawn from that generator, whatever else is in the batch.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -39,6 +40,13 @@ SOLVERS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 # Solvers whose step draws noise
 _STOCHASTIC = frozenset({'ddpm', 'sde-dpmsolver++'})
+
+
+def index_generator(seed: int, index: int, purpose: int = 0) -> torch.Generator:
+    """The CPU generator of sample ``index``: its draws depend on ``seed``, ``index`` and their ``purpose`` alone."""
+    words = (seed, index, purpose) if purpose else (seed, index)
+    state = np.random.SeedSequence(words).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
 def make_solver(name: str, schedule: NoiseSchedule) -> Any:

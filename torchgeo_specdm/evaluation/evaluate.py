@@ -30,7 +30,7 @@ from torchgeo_specdm.evaluation.semantics import measure_semantics
 from torchgeo_specdm.evaluation.spectra import SpectraObserver, measure_spectra
 from torchgeo_specdm.evaluation.usefulness import Budget, measure_usefulness
 from torchgeo_specdm.functional import dihedral
-from torchgeo_specdm.pipeline import load_autoencoder
+from torchgeo_specdm.parts import load_autoencoder
 from torchgeo_specdm.spec import DatasetSpec, find_spec
 
 _SHOWN = 8

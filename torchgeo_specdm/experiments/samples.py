@@ -25,7 +25,7 @@ from torchgeo_specdm.extractors import make_extractor
 from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.functional.distances import frechet_distance
 from torchgeo_specdm.functional.spectra import ClassSums
-from torchgeo_specdm.pipeline import load_autoencoder
+from torchgeo_specdm.parts import load_autoencoder
 
 _HELD_OUT = 'real, held out'
 Sides = Mapping[str, Rows]

@@ -15,9 +15,10 @@ from torchgeo_specdm.alignment.judge import Judge
 from torchgeo_specdm.checkpoint import FILTER
 from torchgeo_specdm.datasets.patches import patch_origins
 from torchgeo_specdm.experiments.data import Data, Scenes
+from torchgeo_specdm.functional.shares import share_quantiles
 from torchgeo_specdm.functional.statistics import band_statistics
 from torchgeo_specdm.models import JointDenoiser, TwoStreamAutoencoder
-from torchgeo_specdm.pipeline import SpecDMPipeline, share_quantiles
+from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec, Task
 
 _PATCH, _SCENE, _PAIRS = 32, 64, 4

@@ -9,6 +9,7 @@ from torchgeo_specdm.models.denoiser import JointDenoiser
 from torchgeo_specdm.models.pixels import PixelAutoencoder
 from torchgeo_specdm.models.single_stream import SingleStreamAutoencoder
 from torchgeo_specdm.models.two_stream import TwoStreamAutoencoder
+from torchgeo_specdm.typed import construct
 
 AUTOENCODERS: dict[str, type[PairAutoencoder]] = {
     kind.kind: kind for kind in (TwoStreamAutoencoder, SingleStreamAutoencoder, PixelAutoencoder)
@@ -19,13 +20,13 @@ def build_autoencoder(config: Mapping[str, Any]) -> PairAutoencoder:
     """The autoencoder that ``config``, as of :attr:`PairAutoencoder.config`, describes.
 
     Raises:
-        SpecDMError: There is no such kind.
+        SpecDMError: There is no such kind, or it has other arguments.
     """
     values = dict(config)
     kind = values.pop('kind', TwoStreamAutoencoder.kind)
-    if kind not in AUTOENCODERS:
+    if not isinstance(kind, str) or kind not in AUTOENCODERS:
         raise SpecDMError(f'autoencoder is {kind!r}; it must be one of {", ".join(AUTOENCODERS)}')
-    return AUTOENCODERS[kind](**values)
+    return construct(AUTOENCODERS[kind], values, 'config.json')
 
 
 __all__ = [

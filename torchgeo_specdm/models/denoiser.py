@@ -65,7 +65,7 @@ class JointDenoiser(nn.Module):
     ) -> None:
         super().__init__()
         levels = len(widths)
-        if size % (fold * 2 ** (levels - 1)):
+        if min(size, fold, levels) < 1 or size % (fold * 2 ** (levels - 1)):
             folded = f'folded {fold} x {fold} and ' if fold > 1 else ''
             raise SpecDMError(
                 f'latents of {size} x {size} cannot be {folded}halved {levels - 1} times, as a denoiser with {levels} '

@@ -13,7 +13,7 @@ from torchgeo_specdm.checkpoint import read_json
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.models import TwoStreamAutoencoder, build_autoencoder
-from torchgeo_specdm.pipeline import load_autoencoder
+from torchgeo_specdm.parts import load_autoencoder
 from torchgeo_specdm.sizes import AUTO
 from torchgeo_specdm.spec import DatasetSpec, class_index, one_hot
 from torchgeo_specdm.tasks.generator import EncodingTask, in_float32

@@ -14,8 +14,10 @@ from torchgeo_specdm.datamodules.generator import LatentDataModule
 from torchgeo_specdm.diffusion import Clocks, LogitNormalClocks, NoiseSchedule, denoising_loss
 from torchgeo_specdm.diffusion.schedule import Prediction
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.functional.shares import share_quantiles
 from torchgeo_specdm.models import JointDenoiser
-from torchgeo_specdm.pipeline import SpecDMPipeline, load_autoencoder, share_quantiles
+from torchgeo_specdm.parts import load_autoencoder
+from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.sizes import AUTO
 from torchgeo_specdm.tasks.generator import GeneratorTask, in_float32
 

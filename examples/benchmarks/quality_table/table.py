@@ -18,7 +18,7 @@ from torchgeo_specdm.evaluation.quality import CHUNK, image_observers, kept_rows
 from torchgeo_specdm.evaluation.reconstruction import ReconstructionObserver
 from torchgeo_specdm.evaluation.rule import RuleObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
-from torchgeo_specdm.pipeline import load_autoencoder
+from torchgeo_specdm.parts import load_autoencoder
 from torchgeo_specdm.spec import DatasetSpec
 
 # What networks see at once: fewer are slow on a GPU, more on a CPU
