@@ -1,12 +1,15 @@
 """Fixtures of the tests of datasets."""
 
-from collections.abc import Callable, Sequence
+import multiprocessing
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import Tensor
 
+from tests.streams import Start
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
 
@@ -24,3 +27,36 @@ def generated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], l
 
     monkeypatch.setattr(SpecDMPipeline, 'sample', record)
     return lambda: [int(line) for line in log.read_text().split()]
+
+
+@pytest.fixture
+def fork() -> Iterator[Start]:
+    """Runs work in a forked process, where PyTorch is imported already, until the test ends."""
+    started: list[Any] = []
+
+    def start(work: Callable[[], Any]) -> Any:
+        process = multiprocessing.get_context('fork').Process(target=work)
+        process.start()
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    command = ['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip('no file system can be mounted here')
+    yield folder
+    subprocess.run(['umount', '--lazy', str(folder)], check=True)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +46,6 @@ def shared_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint(shared_checkpoint: Path, tmp_path: Path) -> Path:
     """A generator of floats with a filter, for this test alone."""
     return Path(shutil.copytree(shared_checkpoint, tmp_path / 'tiny'))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 KiB."""
-    folder = tmp_path / 'disk'
-    folder.mkdir()
-    command = ['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip('no file system can be mounted here')
-    yield folder
-    subprocess.run(['umount', '--lazy', str(folder)], check=True)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -112,19 +96,6 @@ def test_what_is_done_to_a_sample_does_not_reach_the_disk(checkpoint: Path) -> N
     reference = uncached(checkpoint, 4)
     list(SpecDMSynthetic(checkpoint, 4, transforms=spoil, **SETTINGS))
     assert all_same(list(SpecDMSynthetic(checkpoint, 4, **SETTINGS)), reference)
-
-
-# One spawned worker shows what two would; each imports everything anew, which takes seconds
-@pytest.mark.parametrize(('workers', 'context'), [(2, 'fork'), (1, 'spawn')])
-def test_workers_of_a_materialized_dataset_load_nothing(checkpoint: Path, workers: int, context: str) -> None:
-    reference = uncached(checkpoint)
-    dataset = SpecDMSynthetic(checkpoint, 10, **SETTINGS)
-    assert dataset.materialize()
-    shutil.rmtree(checkpoint)
-    batches = list(DataLoader(dataset, 5, num_workers=workers, multiprocessing_context=context))
-    for key in ('image', 'mask'):
-        found = torch.cat([batch[key] for batch in batches])
-        assert torch.equal(found, torch.stack([sample[key] for sample in reference]))
 
 
 def test_workers_read_what_a_gpu_made_and_never_touch_it(

@@ -1,6 +1,5 @@
 """Blocks that a process of its own generates while workers read: the same bits, whatever dies, fails or is full."""
 
-import dataclasses
 import errno
 import multiprocessing
 import os
@@ -9,7 +8,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
+from tests.conftest import strict_filter, tiny_pipeline
 from tests.fake import FakePairs
+from tests.streams import SETTINGS, SPEC, Start, joined, opened, place_taken, same, serve, uncached, until
 from torchgeo_specdm import producer
 from torchgeo_specdm.datasets import block_files, filling, producers
 from torchgeo_specdm.datasets import cache as cache_module
@@ -30,9 +30,6 @@ from torchgeo_specdm.datasets.wishes import LOOK_AHEAD, Wishes, take_place
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
-SPEC = dataclasses.replace(tiny_spec('segmentation'), dtype='float32')
-SETTINGS: dict[str, Any] = {'steps': 1, 'batch_size': 4, 'device': 'cpu'}
-
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -42,77 +39,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-Start = Callable[[Callable[[], Any]], Any]
-
-
-@pytest.fixture
-def fork() -> Iterator[Start]:
-    """Runs work in a forked process, where PyTorch is imported already, until the test ends."""
-    started: list[Any] = []
-
-    def start(work: Callable[[], Any]) -> Any:
-        process = multiprocessing.get_context('fork').Process(target=work)
-        process.start()
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.join()
-
-
-def opened(dataset: SpecDMSynthetic) -> BlockCache:
-    """The cache of a dataset, as another dataset of the same settings opens it."""
-    other = SpecDMSynthetic(dataset.checkpoint, **SETTINGS | {'seed': dataset.seed})
-    other._settings = dataset.settings
-    blocks = other._open()
-    assert isinstance(blocks, BlockCache)
-    return blocks
-
-
-def serve(start: Start, dataset: SpecDMSynthetic) -> Any:
-    """A producer of a dataset that is ready at once; two workers see that there is no place for another."""
-    blocks = opened(dataset)
-    assert blocks.job is not None
-    job = {**blocks.job, 'places': 1}
-    process = start(lambda: producer.work(job))
-    until(lambda: place_taken(blocks.folder))
-    # Nor is there a place for one per worker
-    process.second = take_place(blocks.folder, 2)
-    return process
-
-
-def place_taken(folder: Path) -> bool:
-    place = take_place(folder, 1)
-    if place is not None:
-        place.release()
-    return place is None
-
-
-def until(true: Callable[[], Any], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, 'it took too long'
-        time.sleep(0.01)
-
-
 def epoch(dataset: Any, workers: int = 1, context: str | None = 'fork', **arguments: Any) -> dict[str, Tensor]:
     arguments = {'batch_size': 3, 'num_workers': workers, 'multiprocessing_context': context} | arguments
     return joined(list(DataLoader(dataset, **arguments)))
-
-
-def joined(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
-
-
-def uncached(checkpoint: Path, indices: Sequence[int], **settings: Any) -> dict[str, Tensor]:
-    dataset = SpecDMSynthetic(checkpoint, cache=None, **SETTINGS | settings)
-    return joined([{key: value[None] for key, value in dataset[index].items()} for index in indices])
-
-
-def same(a: Any, b: Any) -> bool:
-    return set(a) == set(b) and all(torch.equal(a[key], b[key]) for key in a)
 
 
 @pytest.mark.parametrize('there', [set(), {0, 5}, {0, 5, 1, 6}, set(range(8))])

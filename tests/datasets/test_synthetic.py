@@ -56,8 +56,8 @@ def same(a: Any, b: Any) -> bool:
     return set(a) == set(b) and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def epoch(dataset: Any, workers: int = 0, context: str | None = None) -> dict[str, Tensor]:
-    loader = DataLoader(dataset, batch_size=5, num_workers=workers, multiprocessing_context=context)
+def epoch(dataset: Any) -> dict[str, Tensor]:
+    loader = DataLoader(dataset, batch_size=5)
     batches = list(loader)
     return {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
 
@@ -109,14 +109,6 @@ def test_order_repetition_threads_and_memory_never_change_a_bit(
     finally:
         torch.set_num_threads(threads)
     assert len(dataset._blocks) == 1
-
-
-# One spawned worker shows what two would; each imports everything anew, which takes seconds
-@pytest.mark.parametrize(('workers', 'context'), [(2, 'fork'), (1, 'spawn')])
-def test_workers_never_change_a_bit(checkpoint: Path, workers: int, context: str) -> None:
-    dataset, read = (SpecDMSynthetic(checkpoint, length=11, steps=2, batch_size=4) for _ in range(2))
-    reference = epoch(read)
-    assert same(epoch(dataset, workers, context), reference)
 
 
 def test_batch_sizes_agree_within_float32(checkpoint: Path) -> None:
