@@ -25,7 +25,8 @@ LIGHT = (
     *('functional', 'models', 'diffusion', 'strangers', 'checkpoint', 'description', 'parts', 'pipeline'),
 )
 HEAVY = {'torchgeo', 'rasterio', 'kornia', 'lightning', 'pytorch_lightning'}
-# What trains and measures a generator runs where these are not installed; tests/test_gpu.py tries it
+# What trains and measures a generator, and its experiments, run where these are not installed; tests/test_gpu.py and
+# tests/experiments/test_packs.py try it
 ABSENT = ('torchgeo', 'rasterio', 'kornia', 'segmentation_models_pytorch', 'jsonargparse', 'platformdirs')
 TRAINING = (
     'tasks.autoencoder',
@@ -34,7 +35,10 @@ TRAINING = (
     'datamodules.packed',
     'resume',
     'alignment.copies',
-    'experiments.training',
+    'datasets.synthetic',
+    'datasets.mixed',
+    'commands.experiment',
+    *(f'experiments.{name}' for name in ('packs', 'grid', 'samples', 'training')),
     *(f'downstream.{name}' for name in ('registry', 'pfsegnet', 'siamcrnn', 'changeformer', 'scenes', 'scores')),
     *(
         f'evaluation.{name}'

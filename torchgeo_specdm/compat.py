@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from torch import Tensor
+from torch.utils.data import Dataset
 
 
 def tasks_module() -> ModuleType:
@@ -29,10 +30,31 @@ def register_torchgeo() -> None:
     tasks_module()
 
 
+def non_geo_dataset() -> Any:
+    """TorchGeo's ``NonGeoDataset``; where TorchGeo is not installed, and nobody asks for one, PyTorch's dataset."""
+    if importlib.util.find_spec('torchgeo') is None:
+        return Dataset
+    return importlib.import_module('torchgeo.datasets').NonGeoDataset
+
+
 def is_non_geo(datamodule: Any) -> bool:
     """Whether a datamodule is a ``NonGeoDataModule``; TorchGeo is not imported for that, for there is none without."""
-    module = sys.modules.get('torchgeo.datamodules')
-    return module is not None and isinstance(datamodule, module.NonGeoDataModule)
+    return _is('datamodules', 'NonGeoDataModule', datamodule)
+
+
+def is_geo_dataset(dataset: Any) -> bool:
+    """Whether a dataset is a ``GeoDataset``; as :func:`is_non_geo`."""
+    return _is('datasets', 'GeoDataset', dataset)
+
+
+def is_oscd(dataset: Any) -> bool:
+    """Whether a dataset is TorchGeo's ``OSCD``; as :func:`is_non_geo`."""
+    return _is('datasets', 'OSCD', dataset)
+
+
+def _is(package: str, name: str, found: Any) -> bool:
+    module = sys.modules.get(f'torchgeo.{package}')
+    return module is not None and isinstance(found, getattr(module, name))
 
 
 def _task(name: str) -> type[Any]:

@@ -7,7 +7,6 @@ implausible as its loss -log p(y | image; theta) is large (FreeMask, Yang et al.
 from pathlib import Path
 from typing import Any, cast
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -38,6 +37,9 @@ class Judge(nn.Module):
     def __init__(
         self, num_dates: int, num_bands: int, num_classes: int, widths: tuple[int, int, int] = (64, 32, 16)
     ) -> None:
+        # Samples that no filter judges are read where the library is not installed
+        import segmentation_models_pytorch as smp
+
         super().__init__()
         self.config: dict[str, Any] = {
             'num_dates': num_dates,

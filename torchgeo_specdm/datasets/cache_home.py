@@ -26,11 +26,19 @@ _INHERITED: list[FileLock] = []
 
 
 def default_home() -> Path:
-    """``$SPECDM_CACHE``, or where the user's system keeps caches."""
+    """``$SPECDM_CACHE``, or where the user's system keeps caches.
+
+    Raises:
+        SpecDMError: Neither is known.
+    """
     if named := os.environ.get(VARIABLE):
         return Path(named)
-    from platformdirs import user_cache_path
-
+    try:
+        from platformdirs import user_cache_path
+    except ModuleNotFoundError as error:
+        raise SpecDMError(
+            f'platformdirs, which knows where a system keeps caches, is not installed: name a folder in ${VARIABLE}'
+        ) from error
     return user_cache_path('torchgeo_specdm') / 'blocks'
 
 

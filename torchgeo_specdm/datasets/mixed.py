@@ -9,16 +9,17 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
-from torchgeo.datasets import GeoDataset, NonGeoDataset
 
+from torchgeo_specdm import compat
 from torchgeo_specdm.datasets.wrapped import find_transforms, leaves
 from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
 from torchgeo_specdm.spec import DatasetSpec, find_spec
 
 _KEYS = ('image', 'mask')
+_Base: Any = compat.non_geo_dataset()
 
 
-class MixedDataset(NonGeoDataset):
+class MixedDataset(_Base):
     """``ratio`` synthetic samples for each real one, in one seeded order.
 
     Samples hold exactly ``image``, ``mask`` and ``synthetic`` (0-d bool), whatever else the real dataset serves: a
@@ -196,7 +197,7 @@ def parse_ratio(ratio: float) -> Fraction:
 
 def _size(real: Dataset[Any]) -> int:
     name = type(real).__name__
-    if isinstance(real, GeoDataset):
+    if compat.is_geo_dataset(real):
         raise SpecDMError(f'{name} is sampled by location; mix a dataset of patches (NonGeoDataset) instead')
     if isinstance(real, IterableDataset) or not hasattr(real, '__len__') or not hasattr(real, '__getitem__'):
         raise SpecDMError(f'{name} is not map-style: the real dataset needs a length and samples by index')

@@ -32,6 +32,11 @@ class PackedPairs(Dataset[dict[str, Tensor]]):
         overlap: Share of a patch that its neighbour covers too, in [0, 1).
         land_cover: Whether masks are land cover instead of those that were packed.
 
+    Attributes:
+        names: Of the scenes.
+        scenes: Image ``(T, C, H, W)`` and mask ``(H, W)`` of each.
+        spec: Describes the patches.
+
     Raises:
         SpecDMError: A part of the pack is missing or damaged, a patch does not fit into a scene, or the rule lacks a
             band.
@@ -43,12 +48,12 @@ class PackedPairs(Dataset[dict[str, Tensor]]):
         self.names = tuple(scenes)
         described = replace(pack.spec, patch_size=patch_size)
         self.spec = land_cover_spec(described, described.bands) if land_cover else described
-        self._scenes = pack.read(self.names)
+        self.scenes = pack.read(self.names)
         self._places = [
             (number, row, col) for number in range(len(self.names)) for row, col in self._origins(number, overlap)
         ]
         # Of a dataset whose samples have one date, each date of a place is a sample
-        self._dates = max((len(image) for image, _ in self._scenes), default=1) // self.spec.num_dates
+        self._dates = max((len(image) for image, _ in self.scenes), default=1) // self.spec.num_dates
         self._masks = self._label() if land_cover else None
 
     def __len__(self) -> int:
@@ -71,7 +76,7 @@ class PackedPairs(Dataset[dict[str, Tensor]]):
         return [place for place in self._places for _ in range(self._dates)]
 
     def _origins(self, number: int, overlap: float) -> list[tuple[int, int]]:
-        height, width = self._scenes[number][1].shape
+        height, width = self.scenes[number][1].shape
         try:
             return patch_origins(height, width, self.spec.patch_size, overlap)
         except SpecDMError as error:
@@ -85,13 +90,13 @@ class PackedPairs(Dataset[dict[str, Tensor]]):
 
     def _image(self, index: int) -> Tensor:
         number, date, window = self._window(index)
-        image = self._scenes[number][0]
+        image = self.scenes[number][0]
         dates = image if self.spec.num_dates == len(image) > 1 else image[date]
         return torch.from_numpy(dates[window].astype(np.float32))
 
     def _packed_mask(self, index: int) -> Tensor:
         number, _, window = self._window(index)
-        return torch.from_numpy(self._scenes[number][1][window].astype(np.int64))
+        return torch.from_numpy(self.scenes[number][1][window].astype(np.int64))
 
     def _label(self) -> Tensor:
         """Land cover of all samples, ``(N, H, W)`` uint8: the rule takes longer than reading a patch."""
@@ -100,3 +105,27 @@ class PackedPairs(Dataset[dict[str, Tensor]]):
             images = torch.stack([self._image(i) for i in range(start, min(start + _TOGETHER, len(self)))])
             found.append(land_cover(images / self.spec.scale, self.spec.bands).to(torch.uint8))
         return torch.cat(found)
+
+
+class PackedScenes(Dataset[dict[str, Tensor]]):
+    """The scenes of some patches whole, each of its own size, with the masks that were packed.
+
+    Args:
+        patches: Of these scenes, which stay in memory once.
+    """
+
+    def __init__(self, patches: PackedPairs) -> None:
+        self.names, self.bands = patches.names, patches.spec.bands
+        self._scenes = patches.scenes
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return len(self._scenes)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """``image`` float32 ``(T, C, H, W)``, raw units, and ``mask`` int64 ``(1, H, W)``."""
+        image, mask = self._scenes[index]
+        return {
+            'image': torch.from_numpy(image.astype(np.float32)),
+            'mask': torch.from_numpy(mask.astype(np.int64)).unsqueeze(0),
+        }

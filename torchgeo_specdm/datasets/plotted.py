@@ -1,16 +1,19 @@
 """Datasets whose samples are drawn by what their spec says of bands and classes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchgeo.datasets import NonGeoDataset, RGBBandsMissingError
 
+from torchgeo_specdm import compat
 from torchgeo_specdm.plotting import plot_sample
 from torchgeo_specdm.spec import DatasetSpec
 
+_Base: Any = compat.non_geo_dataset()
 
-class Plotted(NonGeoDataset):
+
+class Plotted(_Base):
     """A dataset with a ``spec`` and TorchGeo's ``plot``; one method to override where ``spec`` is not that of a sample.
 
     Attributes:
@@ -35,6 +38,9 @@ class Plotted(NonGeoDataset):
         """
         spec = self.spec_of(sample)
         if not set(self.rgb_bands) <= set(spec.bands):
+            # Raised by datasets with bands that TorchGeo names, for which it is installed
+            from torchgeo.datasets import RGBBandsMissingError
+
             raise RGBBandsMissingError
         return plot_sample(sample, spec, show_titles, suptitle)
 

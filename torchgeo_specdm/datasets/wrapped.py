@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import Dataset
-from torchgeo.datasets import OSCD
 
+from torchgeo_specdm import compat
 from torchgeo_specdm.errors import SpecDMError
 
 
@@ -27,7 +27,7 @@ def find_transforms(real: Dataset[Any]) -> tuple[Any, bool]:
     Raises:
         SpecDMError: The datasets inside have different ones.
     """
-    found = {(id(t), isinstance(leaf, OSCD)): t for leaf in leaves(real) for t in [getattr(leaf, 'transforms', None)]}
+    found = {(id(t), compat.is_oscd(leaf)): t for leaf in leaves(real) for t in [getattr(leaf, 'transforms', None)]}
     if len(found) > 1:
         raise SpecDMError('the real datasets have different transforms; give them one, which synthetic samples get too')
     [((_, batched), transforms)] = found.items()

@@ -2,7 +2,8 @@
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torchgeo_specdm.downstream.base import DenseModel
@@ -25,8 +26,14 @@ class Entry(NamedTuple):
     maker: str
 
     def load(self) -> Callable[..., DenseModel]:
-        """What makes the model."""
-        found: Callable[..., DenseModel] = getattr(importlib.import_module(f'{__package__}.{self.module}'), self.maker)
+        """What makes the model.
+
+        Raises:
+            SpecDMError: A library that it needs is not installed.
+        """
+        with _installed(self.maker):
+            module = importlib.import_module(f'{__package__}.{self.module}')
+        found: Callable[..., DenseModel] = getattr(module, self.maker)
         return found
 
 
@@ -55,7 +62,8 @@ def make_model(name: str, num_bands: int, num_classes: int, *, task: Task | None
         options: What the model's class lists, ``backbone`` and ``weights`` for most.
 
     Raises:
-        SpecDMError: There is no such model or option, or it is not for that task.
+        SpecDMError: There is no such model or option, it is not for that task, or a library that it needs is not
+            installed.
     """
     if name not in DOWNSTREAM:
         raise SpecDMError(f'there is no model {name!r}; choose from {", ".join(DOWNSTREAM)}')
@@ -71,4 +79,14 @@ def make_model(name: str, num_bands: int, num_classes: int, *, task: Task | None
         )
     if 'task' in known:
         options['task'] = task or entry.tasks[0]
-    return make(num_bands, num_classes, **options)
+    with _installed(name):
+        return make(num_bands, num_classes, **options)
+
+
+@contextmanager
+def _installed(name: str) -> Iterator[None]:
+    """Say which library a model lacks."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SpecDMError(f'{name} needs {error.name}, which is not installed: install it or choose another') from error

@@ -2,6 +2,8 @@
 
 ``paper`` draws as many pairs as the paper does, ``scenes`` takes all of them. In both, no scene is in two splits, for
 learning rate and epoch are chosen on val scenes, and the test is on whole test scenes.
+
+The data is the original rasters, or a pack of them: the same pairs and scenes to the bit, without TorchGeo.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,15 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Subset
+from torch.utils.data import Subset
 
-from torchgeo_specdm.datamodules.landcover import OSCDLandCoverDataModule
-from torchgeo_specdm.datamodules.oscd import MEAN, STD, OSCDPatchesDataModule
-from torchgeo_specdm.datasets import OSCD, OSCDLandCover, SegMunich
+from torchgeo_specdm.datasets.oscd_statistics import MEAN, STD
+from torchgeo_specdm.datasets.pack import DESCRIPTION
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.functional.landcover import LAND_COVER_BANDS, land_cover
-from torchgeo_specdm.functional.near_duplicates import near_duplicate_groups
-from torchgeo_specdm.functional.statistics import band_statistics, some_samples
+from torchgeo_specdm.functional.landcover import land_cover
 from torchgeo_specdm.sensors import SENTINEL2_L1C
 from torchgeo_specdm.spec import DatasetSpec
 
@@ -27,10 +26,6 @@ PROTOCOLS = ('paper', 'scenes')
 SUBSET_SEED = 0
 """Of the real pairs that ``paper`` draws; the same for every model and training seed, as in the paper."""
 _PAPER_PAIRS = {'OSCD': 100, 'OSCD landcover': 100, 'SegMunich': 2000}
-# Of the patches of SegMunich; the paper's share of background is not known
-_BLANK = 0.5
-_SEGMUNICH_SHARES = {'test': 0.2, 'val': 0.05}
-_STATISTICS_PATCHES = 1024
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,7 @@ def open_data(spec: DatasetSpec, root: Path, protocol: str = 'paper', val_cities
 
     Args:
         spec: The generator's.
-        root: Folder of the dataset.
+        root: Folder of the dataset, or of a pack of it.
         protocol: ``paper`` or ``scenes``.
         val_cities: Train cities of OSCD to validate on; by default those of its datamodule. A generator that learned
             from them has seen what the epoch is chosen on: name those that it did not learn from.
@@ -105,22 +100,30 @@ def open_data(spec: DatasetSpec, root: Path, protocol: str = 'paper', val_cities
         SpecDMError: There is no experiment on this dataset, or an argument does not suit it.
         DatasetNotFoundError: The dataset is not in ``root``.
     """
-    if spec.name not in _OPEN:
-        raise SpecDMError(f'the checkpoint imitates {spec.name!r}; experiments know {", ".join(_OPEN)}')
+    if spec.name not in _PAPER_PAIRS:
+        raise SpecDMError(f'the checkpoint imitates {spec.name!r}; experiments know {", ".join(_PAPER_PAIRS)}')
     if val_cities and spec.name == 'SegMunich':
         raise SpecDMError('SegMunich has no cities: leave out --val-cities')
-    return _OPEN[spec.name](spec, root, protocol, tuple(val_cities))
+    if (root / DESCRIPTION).is_file():
+        from torchgeo_specdm.experiments.packs import open_pack
+
+        return open_pack(spec, root, protocol, tuple(val_cities))
+    from torchgeo_specdm.experiments.originals import open_oscd, open_segmunich
+
+    if spec.name == 'SegMunich':
+        return open_segmunich(spec, root, protocol)
+    return open_oscd(spec, root, protocol, tuple(val_cities))
 
 
 class LandCoverScenes:
     """Both dates of each city of OSCD whole, with land cover by the rule.
 
     Args:
-        cities: Whole scenes, the bands of a sample first, then those that only the rule needs.
+        cities: Whole scenes and their ``bands``, those of a sample first, then those that only the rule needs.
         bands: Number of bands of a sample.
     """
 
-    def __init__(self, cities: OSCD, bands: int) -> None:
+    def __init__(self, cities: Any, bands: int) -> None:
         self.cities, self.bands = cities, bands
 
     def __len__(self) -> int:
@@ -134,76 +137,33 @@ class LandCoverScenes:
         return {'image': image[: self.bands], 'mask': land_cover(image / SENTINEL2_L1C.scale, self.cities.bands)}
 
 
-def _oscd(spec: DatasetSpec, root: Path, protocol: str, val_cities: tuple[str, ...]) -> Data:
-    """Change, or land cover of the same imagery."""
-    change = spec.task == 'change'
-    patches, module = (OSCD, OSCDPatchesDataModule) if change else (OSCDLandCover, OSCDLandCoverDataModule)
-    cities = val_cities or module(root).kwargs['val_cities']
-    read = spec.bands if change else (*spec.bands, *(band for band in LAND_COVER_BANDS if band not in spec.bands))
+def oscd_data(
+    spec: DatasetSpec,
+    protocol: str,
+    cut: Callable[[str, float], Any],
+    whole: Callable[[str], tuple[Any, Sequence[str]]],
+) -> Data:
+    """Change of OSCD, or land cover of its imagery.
 
-    def whole(split: str) -> Scenes:
-        scenes = OSCD(root, split, read, None, val_cities=cities)
-        names = [scene.region for scene in scenes.files]
-        if change:
-            return Scenes(scenes, tuple(names))
-        return Scenes(LandCoverScenes(scenes, spec.num_bands), tuple(name for name in names for _ in range(2)))
+    Args:
+        spec: Says which.
+        protocol: ``paper`` or ``scenes``.
+        cut: The patches of a split at an overlap.
+        whole: The cities of a split, and their names.
+    """
 
-    def cut(split: str, overlap: float) -> Any:
-        return patches(root, split, spec.bands, spec.patch_size, overlap, cities)
+    def scenes(split: str) -> Scenes:
+        cities, names = whole(split)
+        if spec.task == 'change':
+            return Scenes(cities, tuple(names))
+        return Scenes(LandCoverScenes(cities, spec.num_bands), tuple(name for name in names for _ in range(2)))
 
     pool = cut('train', 0.0 if protocol == 'paper' else 0.5)
-    return Data(
-        spec,
-        pool,
-        _count(spec, protocol, pool),
-        whole('val'),
-        whole('test'),
-        cut('test', 0.0),
-        torch.tensor([MEAN[band] for band in spec.bands]),
-        torch.tensor([STD[band] for band in spec.bands]),
-    )
+    mean, std = (torch.tensor([table[band] for band in spec.bands]) for table in (MEAN, STD))
+    count = pairs_drawn(spec, protocol, pool)
+    return Data(spec, pool, count, scenes('val'), scenes('test'), cut('test', 0.0), mean, std)
 
 
-def _segmunich(spec: DatasetSpec, root: Path, protocol: str, val_cities: tuple[str, ...]) -> Data:
-    """The published split, of whose train patches some are kept to validate; or one by groups of near-duplicates."""
-    splits = [SegMunich(root, split, spec.bands, _BLANK) for split in SegMunich.splits]
-    patches: Any = ConcatDataset(splits)
-    if protocol == 'paper':
-        groups = torch.arange(len(patches))
-        test = groups >= len(splits[0])
-    else:
-        groups = near_duplicate_groups(torch.cat([split.signatures() for split in splits]))
-        test = _dealt(groups, _SEGMUNICH_SHARES['test'], torch.zeros(len(groups), dtype=torch.bool))
-    val = _dealt(groups, _SEGMUNICH_SHARES['val'], test)
-
-    def chosen(members: Tensor) -> Subset[Any]:
-        return Subset(patches, members.nonzero().flatten().tolist())
-
-    def scenes(members: Tensor) -> Scenes:
-        return Scenes(chosen(members), tuple(str(group) for group in groups[members].tolist()))
-
-    pool = chosen(~(test | val))
-    if not len(pool):
-        raise SpecDMError(f'{len(patches)} patches of SegMunich are too few to validate, to test and to learn from')
-    seen = some_samples(pool, _STATISTICS_PATCHES)
-    mean, std = band_statistics(seen[index]['image'] for index in range(len(seen)))
-    return Data(spec, pool, _count(spec, protocol, pool), scenes(val), scenes(test), chosen(test), mean, std)
-
-
-def _dealt(groups: Tensor, share: float, taken: Tensor) -> Tensor:
-    """Whole groups at random, about a share of all patches, of those that are not taken; at least one."""
-    sizes = torch.bincount(groups[~taken], minlength=int(groups.max()) + 1)
-    order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(SUBSET_SEED))
-    before = sizes[order].cumsum(0) - sizes[order]
-    return torch.isin(groups, order[before < share * len(groups)]) & ~taken
-
-
-def _count(spec: DatasetSpec, protocol: str, pool: Any) -> int:
+def pairs_drawn(spec: DatasetSpec, protocol: str, pool: Any) -> int:
+    """How many pairs of the pool a protocol draws."""
     return min(_PAPER_PAIRS[spec.name], len(pool)) if protocol == 'paper' else len(pool)
-
-
-_OPEN: dict[str, Callable[[DatasetSpec, Path, str, tuple[str, ...]], Data]] = {
-    'OSCD': _oscd,
-    'OSCD landcover': _oscd,
-    'SegMunich': _segmunich,
-}
