@@ -3,7 +3,8 @@ r"""What each setting of steps and agreement does to the pairs of a generator: a
     python examples/benchmarks/sampling.py examples/checkpoints/oscd-change --settings 20:1 10:1.75 10:3 \
         --data examples/conf/oscd-cpu.yaml --data.root data/oscd --out runs/sampling
 
-A setting is STEPS:AGREEMENT. The figures are those of quality.py, with fewer samples; what is observed is kept in --out.
+A setting is STEPS:AGREEMENT. The figures are those of quality.py, with fewer samples; what is observed is kept in
+--out.
 """
 
 import argparse
