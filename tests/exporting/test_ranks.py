@@ -176,9 +176,7 @@ def test_ranks_that_would_write_other_samples_are_refused(tiny_change_checkpoint
         def agree(self, value: Any) -> Any:
             return value | {'device': 'cuda A100'} if 'device' in value else value
 
-    with pytest.raises(
-        SpecDMError, match=r'process 1 would write other samples than process 0: device cpu .* cuda A100'
-    ):
+    with pytest.raises(SpecDMError, match=r'process 1 would write other samples.*: device cpu .* cuda A100'):
         work(tiny_change_checkpoint, tmp_path / 'out')(OnAnotherGPU(1))
     assert not (tmp_path / 'out').exists()
 
