@@ -49,20 +49,17 @@ def without_assertion(sources: dict[str, str]) -> list[str]:
     homes: dict[str, set[str]] = {}
     for name, function in every:
         homes.setdefault(function.name, set()).add(name)
+    relies_on = {
+        (name, function.name): {
+            (home, called)
+            for called in calls(function) & set(homes)
+            for home in homes[called] & {name} or homes[called]
+        }
+        for name, function in every
+    }
     asserting = {(name, function.name) for name, function in every if asserts(function)}
-
-    def relies(name: str, function: Function) -> bool:
-        """Whether it calls a function that asserts."""
-        known = [called for called in calls(function) if called in homes]
-        return any(
-            (home, called) in asserting for called in known for home in (homes[called] & {name} or homes[called])
-        )
-
-    grown = True
-    while grown:
-        found = {(name, function.name) for name, function in every if relies(name, function)} - asserting
+    while found := {test for test, called in relies_on.items() if called & asserting} - asserting:
         asserting |= found
-        grown = bool(found)
     return [
         f'{name}::{function.name}'
         for name, function in every
