@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from tests.conftest import tiny_spec
 from tests.fake import FakePairs
-from torchgeo_specdm.alignment.copies import TrainingIndex
+from torchgeo_specdm.alignment.copies import TrainingIndex, _projection
 from torchgeo_specdm.datasets import OSCD, IndianPines
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import dihedral
@@ -166,3 +167,17 @@ def test_files_that_are_no_index_are_refused(tmp_path: Path) -> None:
     save_file({'weight': torch.zeros(1)}, tmp_path / 'other.safetensors')
     with pytest.raises(SpecDMError, match='of format 1'):
         TrainingIndex.load(tmp_path / 'other.safetensors')
+
+
+def test_the_projection_is_the_principal_components_of_all_patches() -> None:
+    """More bands than components, more patches than are worked on at once; against a singular value decomposition."""
+    random = np.random.default_rng(0)
+    mixing = random.normal(size=(30, 30)) * np.geomspace(1, 100, 30)
+    means = 500 + torch.from_numpy(random.normal(size=(150, 1, 8, 8, 30)) @ mixing).movedim(-1, 2).float()
+    projection = _projection(means).double().numpy()
+    deviation = (means - means.mean((-2, -1), keepdim=True)).movedim(2, -1).reshape(-1, 30).double().numpy()
+    sigma = np.sqrt((deviation**2).mean(0))
+    axes = np.linalg.svd(deviation / sigma, full_matrices=False)[2][:12]
+    found = projection * sigma[:, None]
+    # The axes may have another sign: what they span is the same
+    np.testing.assert_allclose(found @ found.T, axes.T @ axes, atol=1e-5)

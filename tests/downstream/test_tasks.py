@@ -156,4 +156,7 @@ def test_the_yaml_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / 'config.yaml'
     path.write_text(yaml.safe_dump(config))
     monkeypatch.setattr('sys.argv', ['torchgeo'])
+    trained: list[Any] = []
+    monkeypatch.setattr(DownstreamChangeTask, 'on_train_end', lambda task: trained.append(task.hparams['model']))
     torchgeo.main.main(['fit', '--config', str(path)])
+    assert trained == [config['model']['init_args']['model']]

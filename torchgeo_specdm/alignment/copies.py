@@ -36,6 +36,8 @@ _COMPONENTS = 12
 _BLANK = 1e-3
 # Spread of a band as a share of its values, below which it counts as constant
 _CONSTANT = 1e-5
+# Patches whose block means are worked on at once: of hundreds of bands, those of all patches take much memory
+_PART = 64
 # The orientation that undoes each
 _INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
 
@@ -78,9 +80,11 @@ class TrainingIndex:
                 f'the {len(places)} training patches of {spec.name} all show the same ground, so that a copy cannot be '
                 'told from a new sample: more or smaller patches are needed'
             )
-        means = torch.cat([_means(dataset[index]['image'][None], spec.num_bands) for index in indices])
+        means = torch.empty(len(indices), spec.num_dates, spec.num_bands, BLOCKS, BLOCKS)
+        for place, index in enumerate(indices):
+            means[place] = _means(dataset[index]['image'][None], spec.num_bands)[0]
         projection = _projection(means)
-        signatures = _signature(means, projection).half()
+        signatures = torch.cat([_signature(part, projection).half() for part in means.split(_PART)])
         return cls(projection, signatures, places, torch.tensor(list(indices)), spec.patch_size)
 
     def nearest(self, image: Tensor) -> Nearest:
@@ -181,16 +185,20 @@ def _projection(means: Tensor) -> Tensor:
     Args:
         means: Block means ``(N, T, C, 8, 8)`` of training patches.
     """
-    deviation = (means - means.mean((-2, -1), keepdim=True)).movedim(2, -1).flatten(0, -2).double()
-    spread = deviation.square().mean(0).sqrt()
+    bands, rows = means.shape[2], means.numel() // means.shape[2]
+    products, squares = torch.zeros(bands, bands, dtype=torch.float64), torch.zeros(bands, dtype=torch.float64)
+    for part in means.split(_PART):
+        values = part.double()
+        deviation = (values - values.mean((-2, -1), keepdim=True)).movedim(2, -1).flatten(0, -2)
+        products += deviation.T @ deviation
+        squares += values.square().sum((0, 1, 3, 4))
+    spread, level = (products.diag() / rows).sqrt(), (squares / rows).sqrt()
     # A band that never varies holds nothing but rounding
-    level = means.double().square().mean((0, 1, 3, 4)).sqrt()
     weight = torch.where(spread > _CONSTANT * level, 1 / spread, 0.0)
-    scaled = deviation * weight
-    if len(weight) <= _COMPONENTS:
+    if bands <= _COMPONENTS:
         return weight.diag().float()
     # Eigenvalues ascend
-    components: Tensor = torch.linalg.eigh(scaled.T @ scaled).eigenvectors[:, -_COMPONENTS:]
+    components: Tensor = torch.linalg.eigh(weight[:, None] * products * weight).eigenvectors[:, -_COMPONENTS:]
     return (components * weight[:, None]).float()
 
 

@@ -17,7 +17,7 @@ from torchgeo_specdm import compat
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import dihedral
 from torchgeo_specdm.functional.dihedral import ORIENTATIONS
-from torchgeo_specdm.functional.statistics import band_statistics, some_samples
+from torchgeo_specdm.functional.statistics import band_statistics, images_at_once, some_samples
 from torchgeo_specdm.models import PairAutoencoder
 from torchgeo_specdm.spec import DatasetSpec, find_spec, one_hot
 
@@ -162,15 +162,16 @@ class GeneratorDataModule(LightningDataModule):
         return self._loader(some_samples(self.split('train'), _STATISTICS_SAMPLES), shuffle=False)
 
     def _loader(self, dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
-        size = len(dataset)  # type: ignore[arg-type]
+        size, batch_size = len(dataset), self.real.batch_size  # type: ignore[arg-type]
         return DataLoader(
             dataset,
-            batch_size=self.real.batch_size,
+            # A batch for training is the user's choice; of latents, it may be larger than images of many bands can be
+            batch_size=batch_size if shuffle else images_at_once(self.spec.image_shape, batch_size),
             shuffle=shuffle,
             num_workers=self.real.num_workers,
             collate_fn=_pairs,
             # A last batch of one sample is noise; a train split smaller than a batch must still train
-            drop_last=shuffle and size >= self.real.batch_size,
+            drop_last=shuffle and size >= batch_size,
             persistent_workers=self.real.num_workers > 0,
         )
 
@@ -207,34 +208,43 @@ class LatentDataModule(GeneratorDataModule):
         return self.latents.shares
 
     def setup(self, stage: str) -> None:
-        """Encode the train split."""
+        """Encode the train split.
+
+        Raises:
+            SpecDMError: As for the base class, or the patches do not fit the autoencoder.
+        """
         super().setup(stage)
         if self.latents is None:
+            self.autoencoder.check_patch_size(self.spec)
             z, shares = self._encode()
             self.latent_mean = z.mean((0, 1, 3, 4))
             self.latent_std = z.std((0, 1, 3, 4)).clamp_min(1e-6)
-            z = (z - self.latent_mean.view(-1, 1, 1)) / self.latent_std.view(-1, 1, 1)
+            # In place, as all latents of a dataset may be most of what is in memory
+            z.sub_(self.latent_mean.view(-1, 1, 1)).div_(self.latent_std.view(-1, 1, 1))
             # Half precision rounds normalised latents by 5e-4, far below the smallest noise level
             self.latents = Latents(z.half(), shares, ORIENTATIONS if self.dihedral else 1)
             rank_zero_info(f'Encoded {len(self.latents)} joint latents of shape {tuple(z.shape[2:])}')
 
     @torch.no_grad()
     def _encode(self) -> tuple[Tensor, Tensor]:
+        """Latents ``(N, O, Z, h, w)`` and shares ``(N, K)`` of the train samples, batch by batch into place."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device('cpu')
-        autoencoder = self.autoencoder.to(device).eval()
+        autoencoder, spec, dataset = self.autoencoder.to(device).eval(), self.spec, self.split('train')
         # Where latents are pixels they can be turned themselves, which saves an eightfold memory
         orientations = ORIENTATIONS if self.dihedral and autoencoder.downsample > 1 else 1
-        encoded, shares = [], []
-        for batch in tqdm(self._loader(self.split('train'), shuffle=False), desc='encoding', leave=False):
+        size, count = spec.patch_size // autoencoder.downsample, len(dataset)  # type: ignore[arg-type]
+        z = torch.empty(count, orientations, autoencoder.channels, size, size)
+        shares = torch.empty(count, spec.num_classes)
+        done = 0
+        for batch in tqdm(self._loader(dataset, shuffle=False), desc='encoding', leave=False):
             image, mask = batch['image'].to(device), batch['mask'].to(device)
-            turned = (
-                autoencoder.encode(dihedral(image, orientation), dihedral(mask, orientation)).mean.cpu()
-                for orientation in range(orientations)
-            )
-            encoded.append(torch.stack(list(turned), 1))
-            counts = one_hot(batch['mask'], self.spec.num_classes, self.spec.ignore_index).sum((2, 3))
-            shares.append(counts / counts.sum(1, keepdim=True).clamp_min(1))
-        return torch.cat(encoded), torch.cat(shares)
+            place = slice(done, done := done + len(image))
+            for orientation in range(orientations):
+                turned = dihedral(image, orientation), dihedral(mask, orientation)
+                z[place, orientation] = autoencoder.encode(*turned).mean.cpu()
+            counts = one_hot(batch['mask'], spec.num_classes, spec.ignore_index).sum((2, 3))
+            shares[place] = counts / counts.sum(1, keepdim=True).clamp_min(1)
+        return z, shares
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of what :class:`Latents` holds."""

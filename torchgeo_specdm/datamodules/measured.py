@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from torchgeo.datamodules import NonGeoDataModule
 
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.functional.statistics import band_statistics, some_samples
+from torchgeo_specdm.functional.statistics import band_statistics, images_at_once, some_samples
 
 # Enough pixels for a mean and a standard deviation: 512 patches of 128 px are 8 million
 _SAMPLES = 512
@@ -69,7 +69,8 @@ class MeasuredDataModule(NonGeoDataModule):
             self.test_dataset = self.make('test')
 
     def _statistics(self, dataset: Any) -> tuple[Tensor, Tensor]:
-        loader = DataLoader(some_samples(dataset, _SAMPLES), self.batch_size, num_workers=self.num_workers)
+        size = images_at_once(dataset.spec.image_shape, self.batch_size)
+        loader = DataLoader(some_samples(dataset, _SAMPLES), size, num_workers=self.num_workers)
         mean, std = band_statistics(batch['image'] for batch in loader)
         # A constant band must not be divided by zero
         return mean, std.clamp_min(1e-6)

@@ -1,12 +1,26 @@
 """Statistics of each band of a dataset that does not fit into memory, and the samples that they are taken from."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
+
+# Values of the images that are read at once: 64 MB, and two or three times that for what is computed of them
+_VALUES = 2**24
+
+
+def images_at_once(shape: Sequence[int], wanted: int) -> int:
+    """How many images to read at once where that is free to choose, so that many bands take no more memory than few.
+
+    Args:
+        shape: Of an image.
+        wanted: At most so many.
+    """
+    return max(1, min(wanted, _VALUES // math.prod(shape)))
 
 
 def some_samples(dataset: Any, count: int) -> Subset[Any]:
