@@ -36,7 +36,7 @@ def load_parts(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It is missing, damaged, unsafe or of a newer format, or its parts are of several checkpoints.
     """
-    described = read_description(folder)
+    described, schedule = read_description(folder), read_schedule(folder)
     autoencoder = load_autoencoder(folder / 'autoencoder')
     if described.streams != autoencoder.streams:
         raise CheckpointError(
@@ -49,7 +49,7 @@ def load_parts(folder: Path) -> dict[str, Any]:
         'denoiser': load_denoiser(folder / 'denoiser'),
         'latent_mean': torch.tensor(described.latents.mean),
         'latent_std': torch.tensor(described.latents.std),
-        'schedule': read_schedule(folder),
+        'schedule': schedule,
         'solver_defaults': described.solver,
         'training': described.training,
         'shares': None if shares is None else torch.tensor(shares),

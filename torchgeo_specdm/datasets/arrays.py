@@ -1,5 +1,7 @@
 """Rasters that are plain arrays: ``.npy`` and the matrices of ``.mat`` (up to version 7). Nothing is unpickled."""
 
+import tokenize
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,11 @@ from torchgeo_specdm.datasets.rasters import Pixels, Raster
 from torchgeo_specdm.errors import RasterError
 
 SUFFIXES = ('.npy', '.mat')
+# What NumPy and SciPy raise for bytes that are no array; a size that no memory holds is among them
+_DAMAGE = (
+    *(OSError, EOFError, MatReadError, zlib.error, tokenize.TokenError, SyntaxError, MemoryError, NotImplementedError),
+    *(ValueError, TypeError, LookupError, NameError, AttributeError, ArithmeticError),
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,9 @@ def load_array(name: str | Path) -> NDArray[Any]:
         raise RasterError(f'{path} is missing')
     try:
         array = np.load(path, 'r', allow_pickle=False) if path.endswith('.npy') else _matrix(path, variable)
-    except (OSError, EOFError, ValueError, NotImplementedError, MatReadError) as error:
-        if isinstance(error, RasterError):
-            raise
+    except RasterError:
+        raise
+    except _DAMAGE as error:
         raise RasterError(f'{path} is damaged or holds objects: store its numbers as .npy, ENVI or GeoTIFF') from error
     if array.dtype.kind not in 'biuf':
         raise RasterError(f'{name} holds {array.dtype}, no numbers')
