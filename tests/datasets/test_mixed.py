@@ -22,9 +22,10 @@ from torch.utils.data import (
 )
 from torchgeo import datasets as torchgeo_datasets
 
-from tests.conftest import tiny_spec
+from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
 from tests.fake import FakePairs
 from torchgeo_specdm.datasets.mixed import MixedDataset
+from torchgeo_specdm.datasets.order import MixedSampler
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
 from torchgeo_specdm.spec import DatasetSpec
@@ -33,6 +34,17 @@ from torchgeo_specdm.spec import DatasetSpec
 @pytest.fixture(scope='module')
 def checkpoint(tiny_segmentation_checkpoint: Path) -> Path:
     return tiny_segmentation_checkpoint
+
+
+@pytest.fixture(scope='module', params=[None, 'aligned'])
+def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[SpecDMSynthetic, list[Any]]:
+    """A synthetic dataset, and its first samples as another one of the same settings serves them one by one."""
+    folder = tmp_path_factory.mktemp('mixed') / 'checkpoint'
+    spec = tiny_spec('segmentation')
+    tiny_pipeline(spec).save_pretrained(folder)
+    strict_filter(spec, folder / 'filter').save(folder / 'filter')
+    dataset, alone = (SpecDMSynthetic(folder, keep=request.param, steps=1, batch_size=4, cache=None) for _ in range(2))
+    return dataset, [alone[index] for index in range(24)]
 
 
 @pytest.fixture
@@ -47,6 +59,10 @@ def fake(task: str = 'segmentation', **changes: Any) -> FakePairs:
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return set(a) == set(b) and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def crop(sample: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {'image': sample['image'][..., 4:12, 4:12] + 1, 'mask': sample['mask'][..., 4:12, 4:12].to(torch.uint8)}
 
 
 @pytest.mark.parametrize('ratio', [0, 0.0, 0.1, 0.25, 0.35, 0.5, 1, 1.15, 1.5, 2.675, 5, 1e-05])
@@ -88,6 +104,42 @@ def test_requests_keep_their_order_and_group_by_source(synthetic: SpecDMSyntheti
     for index in (16, -17):
         with pytest.raises(IndexError):
             mixed[index]
+
+
+@pytest.mark.parametrize('transforms', [None, crop])
+@pytest.mark.parametrize(
+    ('ratio', 'include_real'), [(0, True), (0.4, True), (0.4, False), (1, True), (3, True), (3, False)]
+)
+def test_a_batch_is_what_the_sources_hold_in_any_order(
+    ratio: float, include_real: bool, transforms: Any, kept: tuple[SpecDMSynthetic, list[Any]]
+) -> None:
+    dataset, alone = kept
+    real = fake(transforms=transforms)
+    mixed = MixedDataset(real, dataset, ratio, include_real=include_real)
+    reals, expected, served = [real[index] for index in range(len(real))], [], 0
+    places = []
+    for index, flag in enumerate(mixed.is_synthetic.tolist()):
+        if flag:
+            sample, served = alone[served], served + 1
+            sample = transforms(sample) if transforms else sample
+        else:
+            image = mixed[index]['image']
+            places.append(next(place for place, one in enumerate(reals) if torch.equal(one['image'], image)))
+            sample = reals[places[-1]]
+        expected.append({key: sample[key] for key in ('image', 'mask')} | {'synthetic': torch.tensor(flag)})
+    assert sorted(places) == (list(range(8)) if include_real else [])
+
+    size, shuffle = len(mixed), torch.Generator().manual_seed(0)
+    sampler = MixedSampler(mixed, 4)
+    orders = [range(size), range(size - 1, -size - 1, -1), torch.randint(size, (9,), generator=shuffle).tolist()]
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    for order in orders:
+        found = mixed.__getitems__(order)
+        assert len(found) == len(order)
+        assert all(same(sample, expected[index]) for index, sample in zip(order, found, strict=True))
+    assert mixed.__getitems__([]) == []
 
 
 def test_workers_change_nothing(synthetic: SpecDMSynthetic) -> None:
@@ -134,10 +186,6 @@ class Chatty(FakePairs):
 def test_other_keys_are_dropped(synthetic: SpecDMSynthetic) -> None:
     mixed = MixedDataset(Chatty(tiny_spec('segmentation')), synthetic, 1)
     assert all(set(sample) == {'image', 'mask', 'synthetic'} for sample in mixed)
-
-
-def crop(sample: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {'image': sample['image'][..., 4:12, 4:12] + 1, 'mask': sample['mask'][..., 4:12, 4:12].to(torch.uint8)}
 
 
 @pytest.mark.parametrize('wrap', [lambda data: data, lambda data: Subset(data, range(4))])

@@ -231,6 +231,34 @@ def test_a_full_disk_ends_the_producer_with_the_words_for_the_reader(
     assert not place_taken(blocks.folder)
 
 
+def test_a_disk_that_fills_while_workers_read(checkpoint: Path, small_disk: Path) -> None:
+    """The producer is the real one, and so is the disk."""
+    dataset = SpecDMSynthetic(checkpoint, cache=small_disk, **SETTINGS)
+    # Now, as the disk may be full before the worker has opened the cache
+    dataset.reserve(0)
+    batches: Any = iter(DataLoader(dataset, 4, num_workers=1, sampler=range(60)))
+    with pytest.raises(SpecDMError, match=r'disk of .* is full: .*specdm cache clear'):
+        list(batches)
+    batches._shutdown_workers()
+    done = len(list(small_disk.rglob('*.safetensors')))
+    assert 0 < done < 15
+    until(lambda: not place_taken(dataset._open().folder), 10)  # type: ignore[attr-defined]
+    assert not list(small_disk.rglob('*.partial'))
+    again = SpecDMSynthetic(checkpoint, 4 * done, cache=small_disk, **SETTINGS)
+    assert same(epoch(again, 0, None), uncached(checkpoint, range(4 * done)))
+
+
+def test_a_checkpoint_that_was_exchanged_is_no_longer_generated_from(checkpoint: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / 'copy'))
+    blocks = opened(SpecDMSynthetic(copy, **SETTINGS))
+    shutil.rmtree(copy)
+    tiny_pipeline(SPEC, seed=1).save_pretrained(copy)
+    Wishes(blocks.folder).add(0, 1)
+    with pytest.raises(SpecDMError, match='has changed since the dataset was opened'):
+        producer.work({**(blocks.job or {}), 'places': 1})
+    assert not blocks.has(0)
+
+
 def test_an_idle_producer_ends(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = opened(SpecDMSynthetic(checkpoint, **SETTINGS))
     monkeypatch.setattr(producer, '_IDLE', 0.1)

@@ -2,10 +2,12 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -41,22 +43,22 @@ class Size:
     Attributes:
         repeats: Times of each kind, of which the median counts.
         blocks: Blocks of the benchmark of many blocks; four times as many are measured beside them.
-        reals: Real samples; an epoch has six times as many.
-        workers: Of the loaders of the warm epochs.
+        warm: Real samples of a warm epoch, which has six times as many samples.
+        cold: Of a cold one.
         streams: Workers of the loader of the cold ones.
         steps: Most steps of a solver.
     """
 
     repeats: int = 5
     blocks: int = 4
-    reals: int = 64
-    workers: Sequence[int] = (0, 2, 4)
+    warm: int = 64
+    cold: int = 24
     streams: int = 2
     steps: int = 1000
 
 
 # Shows that everything runs; its figures mean nothing
-FAST = Size(repeats=1, blocks=1, reals=4, workers=(0,), streams=1, steps=2)
+FAST = Size(repeats=1, blocks=1, warm=4, cold=4, streams=1, steps=2)
 
 
 class Times:
@@ -88,10 +90,7 @@ class Times:
     def add(self, name: str, seconds: Sequence[float]) -> None:
         """Keep times that were measured elsewhere."""
         self._known.setdefault(name, []).extend(seconds)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix('.partial')
-        partial.write_text(json.dumps(self._known, indent=1) + '\n')
-        partial.replace(self.path)
+        _write(self.path, self._known)
 
     def count(self, name: str) -> int:
         """How many times of this name there are."""
@@ -102,6 +101,25 @@ class Times:
         return median(self._known[name])
 
 
-def one_thread() -> None:
+def keep_rows(path: Path, part: str, rows: Sequence[Row]) -> None:
+    """Enter the rows of a part into a JSON file that holds those of others."""
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    _write(path, known | {part: [asdict(row) for row in rows]})
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
     """What is compared uses one core, as a block does."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _write(path: Path, values: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix('.partial')
+    partial.write_text(json.dumps(values, indent=1) + '\n')
+    partial.replace(path)

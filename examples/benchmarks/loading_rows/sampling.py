@@ -1,4 +1,8 @@
-"""How fast samples are generated, against the ways in which one would do it without this package."""
+"""How fast samples are generated, against the ways in which one would do it without this package.
+
+Each function makes rows of a checkpoint (folder or name), the times that are known, the size of the benchmark and a
+folder for caches. All use one core.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,30 +20,12 @@ from torchgeo_specdm.pipeline import SpecDMPipeline
 BATCH = 8
 
 
-def rows(checkpoint: str, times: Times, size: Size, folder: Path) -> list[Row]:
-    """Rows of the solver, of batches, of many blocks and of the first access.
-
-    Args:
-        checkpoint: Folder or name of a generator.
-        times: Where they are kept.
-        size: Of the benchmark.
-        folder: For caches, which are new in each repetition.
-    """
-    one_thread()
-    return [
-        *over_diffusers(checkpoint, times, size),
-        over_single_samples(checkpoint, times),
-        four_times_the_blocks(checkpoint, times, size, folder),
-        first_access(checkpoint, times),
-    ]
-
-
-def over_diffusers(checkpoint: str, times: Times, size: Size) -> list[Row]:
+@one_thread()
+def over_diffusers(checkpoint: str, times: Times, size: Size, folder: Path) -> list[Row]:
     """Pairs per second over diffusers' own loop, on the same weights and the same batch."""
     pipeline = SpecDMPipeline.from_pretrained(_folder(checkpoint))
-    dataset = _warm(checkpoint)
     times.measure(
-        ours=_block(dataset),
+        ours=another_block(warm(checkpoint)),
         ddpm=lambda number: partial(_loop, pipeline, DDPMScheduler, min(1000, size.steps)),
         ddim=lambda number: partial(_loop, pipeline, DDIMScheduler, min(50, size.steps)),
     )
@@ -51,50 +37,53 @@ def over_diffusers(checkpoint: str, times: Times, size: Size) -> list[Row]:
     return found
 
 
-def over_single_samples(checkpoint: str, times: Times) -> Row:
+@one_thread()
+def over_single_samples(checkpoint: str, times: Times, size: Size, folder: Path) -> list[Row]:
     """Pairs per second over generating each sample when it is asked for."""
-    single = _warm(checkpoint, batch_size=1)
+    single = warm(checkpoint, batch_size=1)
     times.measure(
-        together=_block(_warm(checkpoint)),
+        together=another_block(warm(checkpoint)),
         alone=lambda number: lambda: single.__getitems__(range(BATCH * (1 + number), BATCH * (2 + number))),
     )
     alone, together = times.median('alone'), times.median('together')
     note = f'{alone:.3g} s against {together:.3g} s for {BATCH} pairs, one core'
-    return Row('pairs/s over samples one by one', alone / together, '>= 1.3', alone / together >= 1.3, note)
+    return [Row('pairs/s over samples one by one', alone / together, '>= 1.3', alone / together >= 1.3, note)]
 
 
-def four_times_the_blocks(checkpoint: str, times: Times, size: Size, folder: Path) -> Row:
+@one_thread()
+def four_times_the_blocks(checkpoint: str, times: Times, size: Size, folder: Path) -> list[Row]:
     """Time to generate four times as many blocks into a cache, behind the first one."""
 
     def filling(factor: int, number: int) -> Callable[[], object]:
-        dataset = _warm(checkpoint, seed=number, cache=folder / f'blocks-{factor}')
+        dataset = warm(checkpoint, seed=number, cache=folder / f'blocks-{factor}')
         return lambda: dataset.materialize(BATCH * (1 + factor * size.blocks))
 
     times.measure(few=partial(filling, 1), many=partial(filling, 4))
     ratio = times.median('many') / times.median('few')
     note = f'{4 * size.blocks} blocks against {size.blocks}'
-    return Row('time of four times the blocks', ratio, '4.0 +- 0.2', abs(ratio - 4) <= 0.2, note)
+    return [Row('time of four times the blocks', ratio, '4.0 +- 0.2', abs(ratio - 4) <= 0.2, note)]
 
 
-def first_access(checkpoint: str, times: Times) -> Row:
+@one_thread()
+def first_access(checkpoint: str, times: Times, size: Size, folder: Path) -> list[Row]:
     """Time until the first sample in a process that has imported everything, and what takes it."""
-    dataset, folder = _warm(checkpoint), _folder(checkpoint)
+    networks = _folder(checkpoint)
     times.measure(
         first=lambda number: lambda: _dataset(checkpoint)[0],
-        load=lambda number: lambda: SpecDMPipeline.from_pretrained(folder),
-        block=_block(dataset),
+        load=lambda number: lambda: SpecDMPipeline.from_pretrained(networks),
+        block=another_block(warm(checkpoint)),
     )
     first, load, block = (times.median(name) for name in ('first', 'load', 'block'))
     note = f'networks {load / first:.0%}, block {block / first:.0%}, compiling none'
-    return Row('first access [s]', first, note=note)
+    return [Row('first access [s]', first, note=note)]
 
 
-def _block(dataset: SpecDMSynthetic) -> Callable[[int], Callable[[], object]]:
+def another_block(dataset: SpecDMSynthetic) -> Callable[[int], Callable[[], object]]:
     """Another block in each repetition, but the first."""
-    return lambda number: lambda: dataset[BATCH * (1 + number)]
+    return lambda number: lambda: dataset[dataset.block_size * (1 + number)]
 
 
-def _warm(checkpoint: str, **arguments: Any) -> SpecDMSynthetic:
+def warm(checkpoint: str, **arguments: Any) -> SpecDMSynthetic:
     """A dataset that has loaded its networks for its first block."""
     dataset = _dataset(checkpoint, **arguments)
     dataset[0]
