@@ -22,12 +22,15 @@ from torchgeo_specdm import tasks
 from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule, OSCDPatchesDataModule, PackedDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
+from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation import quality
 from torchgeo_specdm.evaluation.cache import Cache
 from torchgeo_specdm.evaluation.data import open_real
+from torchgeo_specdm.experiments import grid
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.resume import ResumeCheckpoint
+from torchgeo_specdm.spec import DatasetSpec
 
 EXAMPLES = Path(__file__).parents[1] / 'examples'
 LAND = 'oscd-landcover'
@@ -53,17 +56,31 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Linear(DenseModel):
+    """One layer in place of a downstream model."""
+
+    num_dates, multiple = 2, 1
+
+    def __init__(self, model: str, spec: DatasetSpec, seed: int) -> None:
+        super().__init__(spec.num_bands, spec.num_classes)
+        self.encoder = torch.nn.Conv2d(2 * spec.num_bands, spec.num_classes, 1)
+
+    def logits(self, image: torch.Tensor) -> torch.Tensor:
+        return self.encoder(image.flatten(1, 2))  # type: ignore[no-any-return]
+
+
 @pytest.fixture(autouse=True)
-def spectral_features_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network of the other ones takes longer than all else."""
+def small_networks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others take longer than all else."""
     monkeypatch.setattr(quality, 'has_lite0', lambda: False)
+    monkeypatch.setattr(grid, 'build', Linear)
 
 
 def call(site: Path, folder: Path, *options: str) -> None:
-    """One call with at most a hundredth of the time, in ``folder``."""
+    """One call with at most a hundredth of the work, in ``folder``; a busy machine does not end it early."""
     given = {'--pack': site / 'pack', '--conf': site / 'conf', '--work': folder / 'work', '--out': folder / 'out'}
     fixed = [str(part) for pair in given.items() for part in pair]
-    gpu.main(['run', *fixed, '--scale', '0.005', *options], start=time.monotonic())
+    gpu.main(['run', *fixed, '--minutes', '60', '--scale', '0.005', *options], start=time.monotonic())
 
 
 def result(folder: Path, job: str) -> dict[str, Any]:
@@ -86,8 +103,8 @@ def test_the_whole_plan(
     assert all(result(back, job)['job'] == job for job in jobs)
 
     # Shipped are the generators alone, as they were written
-    assert sorted(path.parent.name for path in back.glob('*/checkpoint')) == ['oscd', LAND]
-    for name, task in (('oscd', 'change'), (LAND, 'segmentation')):
+    assert sorted(path.parent.name for path in back.glob('*/checkpoint')) == ['oscd', LAND, 'oscd-ldm']
+    for name, task in (('oscd', 'change'), (LAND, 'segmentation'), ('oscd-ldm', 'change')):
         checkpoint = back / name / 'checkpoint'
         assert (
             result(back, name)['checkpoint']
@@ -99,6 +116,15 @@ def test_the_whole_plan(
         metrics = result(back, name)['stages']['LatentDiffusionTask']['metrics']
         assert metrics['val_loss'] > 0
     assert not list((tmp_path / 'work').rglob('last.ckpt'))
+
+    # The experiments share the cells that they have in common: of a model, two of three arms
+    records = sorted(path.name for path in (back / 'experiments' / 'cells').iterdir())
+    assert len(records) == 2 * (3 + 1)
+    assert records == sorted(path.name for path in (tmp_path / 'work/experiments/cells').glob('*.json'))
+    for name in ('augmentation', 'against-ldm'):
+        found = json.loads((back / 'experiments' / f'{name}.json').read_text())
+        assert {row['steps'] for row in found['cells']} == {8}
+        assert len(found['cells']) == 2 * 3
 
     # The table of quality.py is made elsewhere, of the rows that came back
     with monkeypatch.context() as patch:
@@ -181,6 +207,46 @@ def test_a_training_goes_on_where_it_was(
     seen = list((tmp_path / 'out').iterdir())
     call(site, tmp_path, *only)
     assert list((tmp_path / 'out').iterdir()) == seen
+
+
+def test_an_experiment_goes_on_cell_by_cell(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each call brings the cells that it has finished, and the next one goes on, on another machine too."""
+    call(site, tmp_path, '--only', 'oscd')
+    checks, stops = 0, [20, 33]
+
+    def check(clock: Any, needed: float = 0.0) -> None:
+        nonlocal checks
+        checks += 1
+        if checks in stops:
+            raise train.SliceEndError
+
+    monkeypatch.setattr(train.Clock, 'check', check)
+    only = ('--only', 'augmentation')
+    work = tmp_path / 'work'
+    brought = []
+    for number in range(3):
+        out = tmp_path / f'out {number}'
+        call(site, tmp_path, *only, '--out', str(out))
+        back = tmp_path / f'back {number}'
+        assert not parts.join([out], back)
+        brought.append({path.name for path in (back / 'experiments' / 'cells').glob('*.json')})
+        # What is on its way is kept here
+        assert len(list((work / 'experiments' / 'cells').glob('*.state'))) == (number < 2)
+        assert (back / 'augmentation' / 'result.json').is_file() == (number == 2)
+        assert (back / 'experiments' / 'augmentation.md').is_file() == (number == 2)
+    # 9 checks a cell of 8 steps, one of what comes before: the first call has finished two cells, the second a third
+    assert [len(names) for names in brought] == [2, 1, 3]
+    assert len(set.union(*brought)) == 6
+
+    # Where the machine is lost, what has come back is enough
+    elsewhere = tmp_path / 'elsewhere'
+    gpu.main(['join', '--shards', str(tmp_path / 'out'), str(tmp_path / 'out 0'), '--work', str(elsewhere)])
+    call(site, tmp_path, *only, '--work', str(elsewhere), '--out', str(tmp_path / 'more'))
+    assert not parts.join([tmp_path / 'more'], tmp_path / 'back more')
+    more = {path.name for path in (tmp_path / 'back more' / 'experiments' / 'cells').iterdir()}
+    assert more == set.union(*brought) - brought[0]
 
 
 def test_results_return_in_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ hundredth of the time and of the samples. The data is a pack (pack.py); neither 
 """
 
 import argparse
+import hashlib
 import os
 import platform
 import time
@@ -20,6 +21,7 @@ from typing import Any
 os.environ.setdefault('TQDM_DISABLE', '1')
 
 import torch
+from gpu_slices.experiment import results
 from gpu_slices.jobs import Bench
 from gpu_slices.parts import join, send, send_again, store
 from gpu_slices.plan import PLAN, Job, chosen, scaled
@@ -41,8 +43,9 @@ def run(bench: Bench, jobs: tuple[Job, ...], out: Path) -> None:
             path = bench.work / job.name / 'result.json'
             if path.is_file():
                 continue
-            if job.of and not (bench.work / job.of / 'checkpoint').is_dir():
-                print(f'{job.name}: waits for {job.of}', flush=True)
+            of = [name for name in (job.of, job.against) if name]
+            if missing := [name for name in of if not (bench.work / name / 'checkpoint').is_dir()]:
+                print(f'{job.name}: waits for {missing[0]}', flush=True)
                 continue
             began = time.monotonic()
             print(f'{job.name}: {job.kind}', flush=True)
@@ -63,27 +66,33 @@ def _about(job: Job, bench: Bench) -> dict[str, Any]:
 
 
 def _send(work: Path, jobs: tuple[Job, ...], out: Path) -> None:
-    """Put what is finished into the outbox, each job once, and send what is there."""
+    """Put what is finished into the outbox, each file once unless it changes, and send what is there."""
     outbox, stored = work / 'outbox', _stored(work)
-    new = [job.name for job in jobs if job.name not in stored and (work / job.name / 'result.json').is_file()]
-    files = []
-    for name in new:
-        result = work / name / 'result.json'
-        files += [result, *(work / file for file in read_json(result)['files'])]
-    store(work, files, outbox)
-    _mark(work, new)
+    found = _finished(work, jobs)
+    store(work, [work / name for name, digest in found.items() if stored.get(name) != digest], outbox)
+    _mark(work, found)
     left = send(outbox, out)
     print(f'{len(left)} files wait for the next call' if left else 'all that is finished is sent', flush=True)
 
 
-def _stored(work: Path) -> list[str]:
-    """Jobs that were put into an archive."""
+def _finished(work: Path, jobs: tuple[Job, ...]) -> dict[str, str]:
+    """SHA-256 of all files of these jobs that are finished; of an experiment, of those so far."""
+    files = results(work) if any(job.kind == 'experiment' for job in jobs) else []
+    for job in jobs:
+        result = work / job.name / 'result.json'
+        if result.is_file():
+            files += [result, *(work / file for file in read_json(result)['files'])]
+    return {path.relative_to(work).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _stored(work: Path) -> dict[str, str]:
+    """SHA-256 of the files that were put into an archive."""
     path = work / 'stored.json'
-    return list(read_json(path)['jobs']) if path.is_file() else []
+    return dict(read_json(path)['files']) if path.is_file() else {}
 
 
-def _mark(work: Path, jobs: list[str]) -> None:
-    write_json(work / 'stored.json', {'jobs': sorted({*_stored(work), *jobs})})
+def _mark(work: Path, files: dict[str, str]) -> None:
+    write_json(work / 'stored.json', {'files': {**_stored(work), **files}})
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -108,12 +117,13 @@ def main(arguments: list[str] | None = None, start: float | None = None) -> None
     args = parse(arguments)
     if args.mode == 'list':
         for job in PLAN:
-            budget = f'{job.minutes:g} min' if job.minutes else f'{job.count} samples' if job.count else ''
+            amounts = (job.minutes, 'min'), (job.count, 'samples'), (job.steps, 'steps a cell')
+            budget = next((f'{amount:g} {unit}' for amount, unit in amounts if amount), '')
             print(f'{job.name:24} {job.kind:13} {budget}')
     elif args.mode == 'join':
         missing = join(args.shards, args.work)
         # So that a call that goes on from these results does not send them once more
-        _mark(args.work, [job.name for job in PLAN if (args.work / job.name / 'result.json').is_file()])
+        _mark(args.work, _finished(args.work, PLAN))
         print(f'missing: {", ".join(missing)}' if missing else f'all of it is in {args.work}')
     elif args.mode == 'report':
         print(report(args.work))

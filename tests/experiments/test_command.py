@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,10 +73,50 @@ def test_every_experiment_runs(task: str, tmp_path: Path, capsys: pytest.Capture
     assert len(list((tmp_path / f'fast-{task}' / 'cells').glob('unet-mobilenet-v2-seed-*.json'))) == 2 * len(distinct)
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / f'fast-{task}' / 'cells').glob('*.json')}
-    assert 'lr' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert ', lr 0.001: val mIoU' in printed
+    assert 's; 6 of 6 cells\n' in printed  # of the first experiment
+    assert re.search(r's; 2 of 6 cells, about \d+ s left\n', printed)
     run(tmp_path, 'ratio', '--fast', '--task', task)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / f'fast-{task}' / 'cells').glob('*.json')}
-    assert 'min\n' not in capsys.readouterr().out
+    assert 'val mIoU' not in capsys.readouterr().out
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    """Of the experiment on ratios, without what cells took."""
+    return [row | {'seconds': ''} for row in csv.DictReader((out / 'ratio.csv').open())]
+
+
+def test_processes_share_the_work(tmp_path: Path) -> None:
+    """Two that begin at once, from both ends: each cell is computed once, and the table is that of one process."""
+    code = """
+import sys
+from tests.experiments import test_command as here
+here.grid.build = lambda model, spec, seed: here.Linear(spec, seed)
+sys.exit(here.main(sys.argv[1:]))
+"""
+    command = [
+        sys.executable,
+        '-c',
+        code,
+        'experiment',
+        'ratio',
+        '--fast',
+        '--out',
+        str(tmp_path / 'shared'),
+        '--seeds',
+    ]
+    running = [
+        subprocess.Popen([*command, *seeds], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+        for seeds in (('0', '1'), ('1', '0'))
+    ]
+    printed = [process.communicate(timeout=300)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert [text.count(': val mIoU') > 0 for text in printed] == [True, True]
+    assert sum(text.count(': val mIoU') for text in printed) == 2 * 5
+    run(tmp_path / 'shared', 'ratio', '--fast')
+    run(tmp_path / 'alone', 'ratio', '--fast')
+    assert rows(tmp_path / 'shared') == rows(tmp_path / 'alone')
 
 
 def test_a_real_network_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import torch
 from torchgeo_specdm.checkpoint import FILTER
 from torchgeo_specdm.datasets import MixedDataset, SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.experiments import bench as bench_module
 from torchgeo_specdm.experiments import grid as grid_module
 from torchgeo_specdm.experiments.bench import Bench, Settings, Store
 from torchgeo_specdm.experiments.data import Data
@@ -121,6 +122,57 @@ def test_an_interrupted_cell_leaves_its_state_and_no_record(bench: Bench) -> Non
     found, known = bench.store.record('x', {}, lambda state: {'went on from': state.read_text()})
     assert (found['went on from'], known) == ('half', False)
     assert not list(bench.store.folder.glob('*.state'))
+
+
+def test_an_interrupted_cell_took_what_all_its_calls_took(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([100.0, 130.0, 1000.0, 1005.0])
+    monkeypatch.setattr(bench_module.time, 'monotonic', lambda: next(now))
+
+    def stop(_: Path) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.store.record('x', {}, stop)
+    found, _ = bench.store.record('x', {}, lambda _: {})
+    assert found['seconds'] == 35.0
+    assert [path.suffix for path in bench.store.folder.iterdir() if path.suffix != '.lock'] == ['.json']
+
+
+def test_a_training_that_is_stopped_goes_on(bench: Bench, tmp_path: Path) -> None:
+    """At the step where it was, as if it had not been, whether it is stopped in training or before the test."""
+    steps = iter(range(100))
+
+    def check() -> None:
+        if next(steps) in (1, 3):
+            raise KeyboardInterrupt
+
+    other = Bench(
+        bench.data, bench.generators, bench.settings, Store(tmp_path / 'stopped'), bench.cache, bench.sampling, check
+    )
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            Grid(other).cell('real', Arm(), MODEL, 0)
+        assert len(list(other.store.folder.glob('*.state'))) == 1
+    found = Grid(other).cell('real', Arm(), MODEL, 0)
+    # Two steps: 0 | 1 before the second, again 2, 3 after it, again 4
+    assert next(steps) == 5
+    whole = Grid(bench).cell('real', Arm(), MODEL, 0)
+    assert found | {'seconds': 0} == whole | {'seconds': 0}
+
+
+def test_the_cells_that_are_planned_are_those_that_are_computed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A control whose rate is chosen is no cell of its own, whether it is among the seeds or not."""
+    record = {'val': [[1, 0.5]], 'seconds': 2.0, 'depends': {}}
+    monkeypatch.setattr(Store, 'record', lambda *_: (record, True))
+    arms = [Arm(), Arm(ratio=1), Arm(steps=0.5)]
+    for rates, seeds, count in (((0.1,), (0, 1), 6), ((0.1, 0.2), (0, 1), 7), ((0.1, 0.2), (1,), 5)):
+        settings = Settings((MODEL,), seeds, steps=2, batch_size=2, rates=rates, samples=24, device='cpu')
+        grid = Grid(Bench(bench.data, bench.generators, settings, bench.store, bench.cache, bench.sampling), arms)
+        assert grid.progress.total == count
+        for seed in seeds:
+            for arm in arms:
+                grid.cell('x', arm, MODEL, seed)
+        assert str(grid.progress) == f'{count} of {count} cells'
 
 
 def test_a_missing_filter_is_said_before_anything_is_trained(bench: Bench, data: Data, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,30 @@ class Store:
         with FileLock(path.with_suffix('.lock')):
             if path.is_file():
                 return _read(path), True
-            start, state = time.monotonic(), path.with_suffix('.state')
-            found = make(state)
-            found |= {'seconds': round(time.monotonic() - start, 1), 'depends': depends}
+            state, spent = path.with_suffix('.state'), path.with_suffix('.seconds')
+            with _counted(spent) as seconds:
+                found = make(state)
+            found |= {'seconds': round(seconds(), 1), 'depends': depends}
             write_text(path, json.dumps(found) + '\n')
             state.unlink(missing_ok=True)
+            spent.unlink(missing_ok=True)
         return found, False
+
+
+@contextmanager
+def _counted(spent: Path) -> Iterator[Callable[[], float]]:
+    """Counts the seconds of a computation, those of its interrupted calls too, which are kept in a file."""
+    before = float(spent.read_text(encoding='utf-8')) if spent.is_file() else 0.0
+    start = time.monotonic()
+
+    def seconds() -> float:
+        return before + time.monotonic() - start
+
+    try:
+        yield seconds
+    except BaseException:
+        write_text(spent, f'{seconds():.1f}')
+        raise
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -107,6 +126,7 @@ class Bench:
         store: Where records are kept.
         cache: Where synthetic pairs are kept, as of ``SpecDMSynthetic``.
         sampling: Further arguments of ``SpecDMSynthetic``.
+        check: Called between two steps of a training; what it raises stops the training, whose state is kept.
     """
 
     data: Data
@@ -115,6 +135,7 @@ class Bench:
     store: Store
     cache: Path | bool = True
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[], None] = lambda: None
 
     def synthetic(self, generator: str, length: int, seed: int = 0, **asked: Any) -> SpecDMSynthetic:
         """Pairs of a generator: the same for every cell that asks for the same, and generated once."""

@@ -19,9 +19,10 @@ from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.downstream.registry import DOWNSTREAM, make_model
 from torchgeo_specdm.downstream.scenes import count_scenes
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.experiments.bench import Bench
+from torchgeo_specdm.experiments.bench import Bench, Settings
 from torchgeo_specdm.experiments.data import SUBSET_SEED, Scenes
 from torchgeo_specdm.experiments.plan import Arm, DownstreamExperiment
+from torchgeo_specdm.experiments.progress import Progress, duration
 from torchgeo_specdm.experiments.results import Results, best
 from torchgeo_specdm.experiments.table import Report
 from torchgeo_specdm.experiments.training import Budget, train
@@ -63,15 +64,32 @@ def build(model: str, spec: DatasetSpec, seed: int) -> DenseModel:
             raise SpecDMError(f'--model {model}: {error}') from error
 
 
+def planned(arms: Sequence[Arm], settings: Settings) -> Progress:
+    """The cells of these arms, those with which learning rates are chosen among them."""
+    rates = settings.rates if len(settings.rates) > 1 else ()
+    chosen = {(model, CONTROL, _TUNING_SEED, rate): (model, 1.0) for model in settings.models for rate in rates}
+    cells = {
+        (model, arm, seed, None): (model, arm.steps)
+        for model in settings.models
+        for arm in arms
+        for seed in settings.seeds
+        # The control of this seed is there once the rate is chosen
+        if not (rates and (arm, seed) == (CONTROL, _TUNING_SEED))
+    }
+    return Progress({**chosen, **cells})
+
+
 class Grid:
     """The cells of one experiment.
 
     Args:
         bench: What they share.
+        arms: All data configurations, from which follows how many cells are left.
     """
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, arms: Sequence[Arm] = ()) -> None:
         self.bench = bench
+        self.progress = planned(arms, bench.settings)
         self.spec = bench.data.spec
         self.rates: dict[str, float] = {}
         self._pairs: dict[Arm, tuple[Any, dict[str, Any]]] = {}
@@ -111,12 +129,16 @@ class Grid:
             'device': resolve_device(settings.device).type,
         }
         text = f'{name}, {model}, seed {seed}, lr {rate:g}'
+        bar = f'cell {self.progress.number + 1} of {self.progress.total}: {text}' if self.progress.total else text
         # Experiments share cells, whatever they call an arm
         found, known = self.bench.store.record(
-            f'{model} seed {seed}', depends, lambda state: self._train(pairs, arm, model, seed, budget, state, text)
+            f'{model} seed {seed}', depends, lambda state: self._train(pairs, arm, model, seed, budget, state, bar)
         )
+        choosing = len(settings.rates) > 1 and model not in self.rates
+        self.progress.done((model, arm, seed, rate if choosing else None), found['seconds'])
         if not known:
-            print(f'{text}: val mIoU {best(found)[1]:.3f}, {found["seconds"] / 60:.1f} min', flush=True)
+            took = duration(found['seconds'])
+            print(f'{text}: val mIoU {best(found)[1]:.3f}, {took}; {self.progress}', flush=True)
         return found
 
     def _train(
@@ -138,6 +160,7 @@ class Grid:
             seed=seed,
             augment=arm.augment,
             state=state,
+            check=self.bench.check,
             text=text,
         )
         with same_arithmetic(resolve_device(self.bench.settings.device)):
@@ -153,7 +176,7 @@ class Grid:
 
 def run(experiment: DownstreamExperiment, bench: Bench, report: Report) -> None:
     """Compute the cells seed by seed, and write the tables after each."""
-    grid, settings, spec = Grid(bench), bench.settings, bench.data.spec
+    grid, settings, spec = Grid(bench, list(experiment.arms.values())), bench.settings, bench.data.spec
     # What is wrong with a model or a generator is said before hours are spent on others
     for model in settings.models:
         build(model, spec, 0)

@@ -4,6 +4,7 @@ As many real held-out samples are measured in the same way: what samples of othe
 its features and on the number of samples N; both stand beside it.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -20,6 +21,7 @@ from torchgeo_specdm.evaluation.reconstruction import ReconstructionObserver, me
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
 from torchgeo_specdm.experiments.bench import Bench
 from torchgeo_specdm.experiments.plan import GeneratorExperiment
+from torchgeo_specdm.experiments.progress import Progress, duration
 from torchgeo_specdm.experiments.table import Report, Spread
 from torchgeo_specdm.extractors import make_extractor
 from torchgeo_specdm.functional import spectral_angle
@@ -120,14 +122,19 @@ def run(experiment: GeneratorExperiment, bench: Bench, report: Report) -> None:
                 lambda _, generator=generator: {'figures': gallery.reconstructed(generator)},  # type: ignore[misc]
             )
             lost[name] = record['figures']
+    cells = itertools.product(experiment.rows, bench.settings.seeds)
+    progress = Progress(dict.fromkeys(cells, ('samples', 1.0)))
     for number, seed in enumerate(bench.settings.seeds, 1):
         for name, generator in experiment.rows.items():
             key = bench.synthetic(generator, gallery.count, seed).settings.key
-            record, _ = bench.store.record(
+            record, known = bench.store.record(
                 f'{generator} seed {seed}',
                 {**depends, 'generated': key},
                 lambda _, generator=generator, seed=seed: {'figures': gallery.generated(generator, seed)},  # type: ignore[misc]
             )
+            progress.done((name, seed), record['seconds'])
+            if not known:
+                print(f'{name}, seed {seed}: {duration(record["seconds"])}; {progress}', flush=True)
             found.setdefault(name, []).append(record['figures'])
         text = _report(experiment, gallery, found, lost, bench.settings.seeds[:number], report)
     print(f'\n{text}')

@@ -6,6 +6,7 @@ It shows that an experiment runs from its first to its last step, and nothing el
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -81,10 +82,16 @@ def write_toy_generator(folder: Path, data: Data, seed: int) -> Path:
     Returns:
         ``folder``.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Of several processes that need it, one writes it
+    with FileLock(folder.with_suffix('.lock')):
+        if not (folder / FILTER).is_dir():  # what is written last
+            _write(folder, data, seed)
+    return folder
+
+
+def _write(folder: Path, data: Data, seed: int) -> None:
     spec = data.spec
-    if (folder / FILTER).is_dir():
-        # What is written last
-        return folder
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         autoencoder = TwoStreamAutoencoder(
@@ -100,7 +107,6 @@ def write_toy_generator(folder: Path, data: Data, seed: int) -> Path:
     pipeline = SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(5), torch.ones(5), shares=quantiles)
     pipeline.save_pretrained(folder)
     PairFilter.calibrate(judge, data.pool, data.held_out, spec).save(folder / FILTER)
-    return folder
 
 
 def _scene(spec: DatasetSpec, generator: torch.Generator) -> dict[str, Tensor]:

@@ -101,6 +101,7 @@ def train(
     seed: int,
     augment: bool = True,
     state: Path | None = None,
+    check: Callable[[], None] = lambda: None,
     text: str = '',
 ) -> list[tuple[int, float]]:
     """Train a model; it ends with the weights that validated best, the first of equals.
@@ -115,6 +116,7 @@ def train(
         seed: Of order, orientations and dropout.
         augment: Whether each pair is shown in a random one of the eight orientations of a square.
         state: Where the state of the training is kept every few minutes, to go on from; the caller deletes it.
+        check: Called between two steps, and after the last one; what it raises stops the training, whose state is kept.
         text: What the progress bar says.
 
     Returns:
@@ -133,6 +135,7 @@ def train(
     with torch.random.fork_rng(devices=devices), same_arithmetic(device):
         bar = tqdm(range(run.step, budget.steps), text, budget.steps, initial=run.step, unit='step')
         for step in bar:
+            run.pause(check, state)
             draw = _generator(seed, step)
             torch.manual_seed(int(torch.randint(2**62, (), generator=draw)))
             image, mask = _batch(pairs, _order(len(pairs), step, budget.batch_size, seed), draw if augment else None)
@@ -142,6 +145,7 @@ def train(
             if state is not None and time.monotonic() - saved >= _SAVE_EVERY:
                 run.save(state)
                 saved = time.monotonic()
+        run.pause(check, state)
     if run.best is None:
         raise SpecDMError(f'{text or "the training"} has no score on the val scenes: do they hold labels?')
     model.load_state_dict(run.best)
@@ -172,6 +176,15 @@ class _Run:
         if score > best:
             self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
         self.history.append((self.step, score))
+
+    def pause(self, check: Callable[[], None], state: Path | None) -> None:
+        """Keep the state where ``check`` stops the training, whatever it raises."""
+        try:
+            check()
+        except BaseException:
+            if state is not None:
+                self.save(state)
+            raise
 
     def save(self, path: Path) -> None:
         values = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gpu_slices.experiment import run_experiment
 from gpu_slices.plan import ANCESTRAL, FEW_STEPS, Job, Stage, read_stages
 from gpu_slices.rows import Generated, distances, figures, real_rows
 from gpu_slices.speed import sample_speed, train_speed
@@ -51,6 +52,7 @@ class Bench:
         kinds: dict[str, Callable[[Job, list[Stage]], dict[str, Any]]] = {
             'train': self._train,
             'samples': self._samples,
+            'experiment': self._experiment,
             'steps': self._steps,
             'train-speed': self._train_speed,
             'sample-speed': self._sample_speed,
@@ -95,6 +97,10 @@ class Bench:
             made = generated.rows(job.count, observers, files.append, **sampling)
             found.append({'sampling': sampling, 'figures': distances(made, *self._real(data, observers))})
         return {'count': job.count, 'samplings': found, 'files': self._relative(files)}
+
+    def _experiment(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
+        val = stages[0].data.get('val_scenes', ())
+        return run_experiment(job, self.pack, val, self.work, self.clock, self.scale, self.device)
 
     def _train_speed(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
         path = self.work / job.name / 'measured.json'

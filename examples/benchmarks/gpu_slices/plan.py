@@ -21,25 +21,29 @@ class Job:
     """One line of the plan.
 
     Attributes:
-        name: Names its folder; what a later job names in ``of``.
+        name: Names its folder; what a later job names in ``of``. An experiment is named as by ``specdm experiment``.
         kind: What is done.
         config: A preset, without suffix.
         minutes: Wall clock of a training, its measurements and validation included.
         changes: Arguments of tasks that differ from the preset, by class name.
         seed: Of a training.
         of: The training whose checkpoint is sampled.
+        against: Another one, of an experiment that compares two.
         count: Samples that are generated.
+        steps: Optimiser steps of each cell of an experiment.
         ship: Whether the checkpoint is brought back.
     """
 
     name: str
-    kind: Literal['train', 'samples', 'steps', 'train-speed', 'sample-speed']
+    kind: Literal['train', 'samples', 'experiment', 'steps', 'train-speed', 'sample-speed']
     config: str
     minutes: float = 0.0
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
     of: str = ''
+    against: str = ''
     count: int = 0
+    steps: int = 0
     ship: bool = False
 
 
@@ -63,7 +67,14 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
     'single-stream': {'AutoencoderTask': {'kind': 'single_stream'}, **_JOINT},
     'no-sad': {'AutoencoderTask': {'sad_weight': 0.0}, **_JOINT},
 }
+# LDM on pairs of two dates: as many latents and weights as the streams of ``oscd.yaml``, trained for as long
+_LDM: dict[str, Any] = {
+    'AutoencoderTask': {'kind': 'single_stream', 'separate_dates': False, 'latent_channels': [40, 4]},
+    'LatentDiffusionTask': {**_JOINT['LatentDiffusionTask'], **_HALF['LatentDiffusionTask']},
+}
 SEEDS = (0, 1, 2)
+# Forty epochs of a hundred real pairs and five hundred synthetic ones, in batches of 16
+CELL_STEPS = 1500
 FEW_STEPS = (20, 10, 4, 1)
 ANCESTRAL = 1000
 _GENERATORS = ('oscd-landcover', 'oscd')
@@ -71,6 +82,9 @@ _GENERATORS = ('oscd-landcover', 'oscd')
 PLAN: tuple[Job, ...] = (
     *(Job(name, 'train', name, minutes=6, changes=_HALF, ship=True) for name in _GENERATORS),
     *(Job(f'{name}-samples', 'samples', name, of=name, count=5000) for name in _GENERATORS),
+    Job('augmentation', 'experiment', 'oscd', of='oscd', steps=CELL_STEPS),
+    Job('oscd-ldm', 'train', 'oscd', minutes=6, changes=_LDM, count=1000, ship=True),
+    Job('against-ldm', 'experiment', 'oscd', of='oscd', against='oscd-ldm', steps=CELL_STEPS),
     *(
         Job(f'{arm}-{seed}', 'train', 'oscd-landcover', minutes=1.5, changes=changes, seed=seed, count=1000)
         for seed in SEEDS
@@ -83,8 +97,10 @@ PLAN: tuple[Job, ...] = (
 
 
 def scaled(job: Job, scale: float) -> Job:
-    """The job with fewer minutes and samples, for a rehearsal."""
-    return replace(job, minutes=job.minutes * scale, count=max(4, round(job.count * scale)) if job.count else 0)
+    """The job with fewer minutes, samples and steps, for a rehearsal."""
+    count = max(4, round(job.count * scale)) if job.count else 0
+    steps = max(2, round(job.steps * scale)) if job.steps else 0
+    return replace(job, minutes=job.minutes * scale, count=count, steps=steps)
 
 
 def read_stages(job: Job, conf: Path, pack: Path, work: Path) -> list[Stage]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gpu_slices.experiment import FOLDER
 from gpu_slices.plan import ARMS, PLAN, SEEDS
 from torchgeo_specdm.checkpoint import read_json
 
@@ -22,12 +23,16 @@ def report(work: Path) -> str:
         'Few steps': _steps(results),
         'Time and memory of a training step': _train_speed(results),
         'Samples per second': _sample_speed(results),
+        'Experiments': _experiments(results),
     }
     devices = sorted({f'{result["device"]}, PyTorch {result["torch"]}' for result in results.values()})
     rehearsed = [f'{name} at scale {result["scale"]:g}' for name, result in results.items() if result['scale'] != 1]
     head = [f'Measured on {device}.' for device in devices]
     head += [f'REHEARSED, no result: {", ".join(rehearsed)}.'] if rehearsed else []
     parts = [f'## {title}\n\n{table}' for title, table in sections.items() if table]
+    # After each seed, whether all of them are there or not
+    tables = (work / FOLDER / f'{job.name}.md' for job in PLAN if job.kind == 'experiment')
+    parts += [f'#{path.read_text(encoding="utf-8").strip()}' for path in tables if path.is_file()]
     return '\n\n'.join([*head, *parts]) or f'nothing is finished in {work}'
 
 
@@ -90,6 +95,15 @@ def _comparisons(results: Mapping[str, Result]) -> str:
         for arm, row in found.items()
     ]
     return table(['figure', 'arm', *(f'seed {seed}' for seed in SEEDS)], rows)
+
+
+def _experiments(results: Mapping[str, Result]) -> str:
+    rows = [
+        (name, ', '.join(result['models']), str(len(result['seeds'])), str(result['steps']))
+        for name, result in results.items()
+        if result['kind'] == 'experiment'
+    ]
+    return table(['job', 'models', 'seeds', 'steps of a cell'], rows)
 
 
 def task_label(task: str) -> str:
