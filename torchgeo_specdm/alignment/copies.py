@@ -84,7 +84,7 @@ class TrainingIndex:
         for place, index in enumerate(indices):
             means[place] = _means(dataset[index]['image'][None], spec.num_bands)[0]
         projection = _projection(means)
-        signatures = torch.cat([_signature(part, projection).half() for part in means.split(_PART)])
+        signatures = torch.cat([_signature(part, projection).half() for part in torch.split(means, _PART)])
         return cls(projection, signatures, places, torch.tensor(list(indices)), spec.patch_size)
 
     def nearest(self, image: Tensor) -> Nearest:
@@ -187,7 +187,7 @@ def _projection(means: Tensor) -> Tensor:
     """
     bands, rows = means.shape[2], means.numel() // means.shape[2]
     products, squares = torch.zeros(bands, bands, dtype=torch.float64), torch.zeros(bands, dtype=torch.float64)
-    for part in means.split(_PART):
+    for part in torch.split(means, _PART):
         values = part.double()
         deviation = (values - values.mean((-2, -1), keepdim=True)).movedim(2, -1).flatten(0, -2)
         products += deviation.T @ deviation

@@ -38,7 +38,7 @@ class Progress:
         known = [pace for paces in self._paces.values() for pace in paces]
         if not known:
             return None
-        return sum(work * fmean(self._paces.get(kind, known)) for kind, work in self._left.values())
+        return float(sum(work * fmean(self._paces.get(kind, known)) for kind, work in self._left.values()))
 
     def __str__(self) -> str:
         text = f'{self.number} of {self.total} cells'

@@ -139,7 +139,7 @@ class EncodingTask(GeneratorTask):
 def has_bfloat16() -> bool:
     """Whether this processor computes convolutions in bfloat16 at speed, as far as PyTorch knows."""
     # What torch.compile asks; there is no public word for it
-    return not torch.backends.mkldnn.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return not cast(Any, torch.backends.mkldnn).is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def in_float32(step: Callable[..., None]) -> Callable[..., None]:
