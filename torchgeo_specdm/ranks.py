@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -130,7 +131,7 @@ def launch(work: Callable[[Ranks], None], devices: int, num_nodes: int = 1, devi
 
 def _fabric(kind: str, devices: int, num_nodes: int, start_method: Any) -> 'Fabric':
     from lightning.fabric import Fabric
-    from lightning.fabric.strategies import DDPStrategy
+    from lightning.fabric.strategies.ddp import DDPStrategy
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     strategy = DDPStrategy(process_group_backend='gloo', start_method=start_method)
@@ -141,10 +142,10 @@ def _fabric(kind: str, devices: int, num_nodes: int, start_method: Any) -> 'Fabr
 
 
 def _spawn(work: Callable[[Ranks], None], fabric: 'Fabric', devices: int) -> None:
-    from torch.multiprocessing import ProcessExitedException
+    from torch.multiprocessing.spawn import ProcessExitedException
 
     try:
-        fabric.launch(_run, work)
+        fabric.launch(partial(_run, work=work))
     except ProcessExitedException as error:
         end = f'was ended by {error.signal_name}' if error.signal_name else 'has failed and says above why'
         raise SpecDMError(
