@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -144,7 +145,7 @@ def _spawn(work: Callable[[Ranks], None], fabric: 'Fabric', devices: int) -> Non
     from torch.multiprocessing.spawn import ProcessExitedException
 
     try:
-        cast(Any, fabric).launch(_run, work)
+        fabric.launch(partial(_run, work=work))
     except ProcessExitedException as error:
         end = f'was ended by {error.signal_name}' if error.signal_name else 'has failed and says above why'
         raise SpecDMError(

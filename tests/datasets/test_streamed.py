@@ -24,6 +24,7 @@ from torchgeo_specdm import producer
 from torchgeo_specdm.datasets import block_files, filling, producers
 from torchgeo_specdm.datasets import cache as cache_module
 from torchgeo_specdm.datasets.cache import BlockCache
+from torchgeo_specdm.datasets.device import other_gpus
 from torchgeo_specdm.datasets.generation import BlockGenerator
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.datasets.wishes import LOOK_AHEAD, Wishes, take_place
@@ -308,6 +309,34 @@ def test_processes_fill_a_cache_together(
     monkeypatch.setattr(filling, 'ProducerProcess', lambda job: pytest.fail('more processes than were asked for'))
     assert dataset.materialize(80)
     assert same(epoch(dataset, 0, None), reference)
+
+
+def test_each_further_gpu_has_a_process(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU here: the processes are not started, but what they are told is seen."""
+    told: list[str] = []
+
+    class Silent:
+        status = 0
+
+        def __init__(self, job: Any) -> None:
+            told.append(job['device'])
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(filling, '_WORTH', 0.0)
+    monkeypatch.setattr(filling, 'ProducerProcess', Silent)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 4)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 1)
+    assert other_gpus(torch.device('cuda:3'), 4) == ['cuda:0', 'cuda:1', 'cuda:2']
+    assert other_gpus(None, 1) == []
+    with pytest.raises(SpecDMError, match='devices is 5, but PyTorch finds 4'):
+        other_gpus(None, 5)
+    dataset = SpecDMSynthetic(checkpoint, 40, **SETTINGS)
+    assert dataset._open().fill(40, other_gpus(None, 3))
+    assert told == ['cuda:0', 'cuda:2']
+    with pytest.raises(SpecDMError, match='no GPU: use processes=2'):
+        dataset.materialize(devices=2)
 
 
 def fresh(checkpoint: Path, **arguments: Any) -> SpecDMSynthetic:

@@ -12,7 +12,7 @@ from torch.utils.data import get_worker_info
 from torchgeo_specdm.datasets.blocks import RecentBlocks, sample_bytes
 from torchgeo_specdm.datasets.cache import BlockCache
 from torchgeo_specdm.datasets.conditions import Condition, portable
-from torchgeo_specdm.datasets.device import resolve_device
+from torchgeo_specdm.datasets.device import other_gpus, resolve_device
 from torchgeo_specdm.datasets.generation import BlockGenerator
 from torchgeo_specdm.datasets.plotted import Plotted
 from torchgeo_specdm.datasets.settings import Settings, decide
@@ -92,7 +92,7 @@ class BlockDataset(Plotted):
         """Samples generated together."""
         return self.settings.block_size
 
-    def materialize(self, length: int | None = None, processes: int = 1) -> bool:
+    def materialize(self, length: int | None = None, processes: int = 1, devices: int = 1) -> bool:
         """Generate all samples that are not in the cache yet, with a progress bar.
 
         After that, workers of a ``DataLoader`` only read, in any order, also where generation is on a GPU. An
@@ -102,22 +102,28 @@ class BlockDataset(Plotted):
             length: The first so many samples; by default all.
             processes: So many generate on a CPU, this one among them, each on one core. Further ones are started where
                 that pays, and none where samples are ``given``. They change no bit.
+            devices: So many GPUs generate, that of this dataset among them, each with a process; as above.
 
         Returns:
             Whether all of them are in the cache now. False where it cannot be written to, of which a warning tells.
 
         Raises:
             TypeError: The dataset is open-ended, and ``length`` is not given.
-            SpecDMError: There is no cache, the samples do not fit on the disk, or the device cannot be used. With
-                ``fresh``, the samples have no end.
+            SpecDMError: There is no cache, the samples do not fit on the disk, or the device cannot be used, or there
+                are fewer. With ``fresh``, the samples have no end.
         """
         if self.cache is None:
             raise SpecDMError('there is nowhere to keep samples with cache=None: make the dataset with a cache')
         if self.fresh:
             raise SpecDMError('fresh samples are generated while they are read: materialize() needs fresh=False')
         count = len(self) if length is None else length
-        on_cpu = self.settings.device_type == 'cpu'
-        return self._guarded(lambda: self._open().fill(count, processes if on_cpu else 1))
+        if self.settings.device_type == 'cpu':
+            if devices > 1:
+                raise SpecDMError(f'devices is {devices}, but there is no GPU: use processes={devices}')
+            helpers = ['cpu'] * (processes - 1)
+        else:
+            helpers = other_gpus(self.device, devices)
+        return self._guarded(lambda: self._open().fill(count, helpers))
 
     def reserve(self, length: int) -> bool:
         """Say how much disk the first ``length`` samples take, and make room for those that are not there.

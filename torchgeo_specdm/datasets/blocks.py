@@ -92,7 +92,7 @@ class RecentBlocks:
         """Make room for the first ``length`` samples where blocks stay, and say whether they do."""
         return False
 
-    def fill(self, length: int, processes: int = 1) -> bool:
+    def fill(self, length: int, helpers: Sequence[str] = ()) -> bool:
         """Generate the first ``length`` samples where blocks stay, and say whether all of them are there."""
         return False
 

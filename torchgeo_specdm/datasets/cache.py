@@ -8,7 +8,7 @@ there is whole, and a process that is killed leaves nothing but a lock, which th
 import errno
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,12 +97,12 @@ class BlockCache(RecentBlocks):
             rank_zero_info(f'{share} will be generated: {gigabytes(needed)} in {self.folder}')
         return True
 
-    def fill(self, length: int, processes: int = 1) -> bool:
+    def fill(self, length: int, helpers: Sequence[str] = ()) -> bool:
         """Generate those of the first ``length`` samples that are missing; processes that do so at once share the work.
 
         Args:
             length: Number of samples.
-            processes: So many work on them, this one among them, where that pays.
+            helpers: The device of each process that is started to help, where that pays.
 
         Returns:
             Whether all of them are on the disk; nothing is generated where it cannot be written to.
@@ -117,9 +117,10 @@ class BlockCache(RecentBlocks):
             return not missing
         if missing:
             self._load()  # lest it count as the time of a block
-        job = None if self.job is None else {**self.job, 'fill': len(numbers)}
-        with Helpers(job, processes - 1) as helpers:
-            fill(numbers, missing, self._obtain, self.size, helpers)
+        job = self.job
+        jobs = [] if job is None else [{**job, 'fill': len(numbers), 'device': device} for device in helpers]
+        with Helpers(jobs) as started:
+            fill(numbers, missing, self._obtain, self.size, started)
         # What the filter counted, in the order of the blocks
         for number in numbers:
             self.block(number)

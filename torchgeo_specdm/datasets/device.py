@@ -59,6 +59,24 @@ def parse_device(device: str | torch.device) -> torch.device:
         raise SpecDMError(f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'") from error
 
 
+def other_gpus(device: torch.device | None, number: int) -> list[str]:
+    """Names of GPUs that make ``number`` of them together with that of this process.
+
+    Args:
+        device: Of this process; ``cuda`` and None are the current one.
+        number: Of GPUs.
+
+    Raises:
+        SpecDMError: There are fewer.
+    """
+    if number <= 1:
+        return []
+    if (there := torch.cuda.device_count()) < number:
+        raise SpecDMError(f'devices is {number}, but PyTorch finds {there} GPUs')
+    own = device.index if device is not None and device.index is not None else torch.cuda.current_device()
+    return [f'cuda:{index}' for index in range(there) if index != own][: number - 1]
+
+
 @contextmanager
 def same_arithmetic(device: torch.device) -> Iterator[None]:
     """Shield the bits of a block from what the process around it has chosen.

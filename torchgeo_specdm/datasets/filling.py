@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,12 +19,11 @@ class Helpers:
     """Producers that generate blocks beside this process. They end with the context.
 
     Args:
-        job: What a producer is told; None starts none.
-        number: Of helpers.
+        jobs: What each of them is told.
     """
 
-    def __init__(self, job: Mapping[str, Any] | None, number: int) -> None:
-        self._job, self._number = job, number
+    def __init__(self, jobs: Sequence[Mapping[str, Any]]) -> None:
+        self._jobs = jobs
         self._started: list[ProducerProcess] = []
 
     def __enter__(self) -> Self:
@@ -36,8 +35,8 @@ class Helpers:
         Args:
             left: Work that is left for one process [s].
         """
-        if self._job is not None and not self._started and left > _WORTH:
-            self._started = [ProducerProcess(self._job) for _ in range(self._number)]
+        if not self._started and left > _WORTH:
+            self._started = [ProducerProcess(job) for job in self._jobs]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
