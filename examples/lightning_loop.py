@@ -35,8 +35,7 @@ class Segmentation(LightningModule):
         """Of each patch, over its labelled pixels."""
         logits = self.model((batch['image'] - self.mean) / self.std)
         pixels = cross_entropy(logits, batch['mask'], ignore_index=255, reduction='none')
-        labelled = (batch['mask'] != 255).sum((1, 2)).clamp_min(1)
-        return pixels.sum((1, 2)) / labelled
+        return pixels.sum((1, 2)) / (batch['mask'] != 255).sum((1, 2)).clamp_min(1)
 
     def training_step(self, batch: dict[str, Tensor]) -> Tensor:
         weight = torch.where(batch['synthetic'], args.weight, 1.0)

@@ -52,7 +52,8 @@ bands = {'bands': list(spec.bands), 'in_channels': spec.num_bands, 'num_classes'
 task = SemanticSegmentationTask(
     model_factory='SMPModelFactory',
     model_args={'model': 'Unet', 'backbone': 'resnet18', 'pretrained': False, **bands},
-    ignore_index=spec.ignore_index,
+    # Not None, which PyTorch's cross-entropy refuses; -100 is its own default
+    ignore_index=-100 if spec.ignore_index is None else spec.ignore_index,
     plot_on_val=False,
 )
 trainer = Trainer(max_steps=args.max_steps, default_root_dir=args.out, log_every_n_steps=10)

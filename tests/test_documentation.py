@@ -77,7 +77,7 @@ def generator(spec: DatasetSpec, folder: str) -> None:
 
 
 def test_readme(oscd: Path) -> None:
-    names = run('README.md', root=oscd)
+    names = run('README.md')
     assert len(names['train']) == 6 * len(names['real'])
 
 
