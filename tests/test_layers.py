@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'torchgeo_specdm'
 LAYERS = {
-    **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes', 'typed'], 0),
+    **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes', 'typed', 'disk'], 0),
     **dict.fromkeys(['functional', 'models', 'diffusion'], 1),
     **dict.fromkeys(['strangers', 'checkpoint', 'description', 'parts', 'pipeline'], 2),
     **dict.fromkeys(['plotting', 'class_statistics', 'ranks'], 2),

@@ -4,6 +4,7 @@ A network folder is what diffusers users know: ``config.json`` and ``diffusion_p
 read may come from a stranger: see :mod:`torchgeo_specdm.strangers`.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
@@ -29,12 +30,32 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Fill ``folder`` by ``write``, so that it is either the old one or complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f'.{folder.name}.partial-{os.getpid()}')
-    shutil.rmtree(partial, ignore_errors=True)
+    for left in folder.parent.glob(f'.{folder.name}.*-*'):
+        if not _is_alive(left.name.rpartition('-')[2]):
+            shutil.rmtree(left)
     partial.mkdir()
-    write(partial)
+    try:
+        write(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    old = folder.with_name(f'.{folder.name}.old-{os.getpid()}')
     if folder.exists():
-        shutil.rmtree(folder)
+        # A renaming takes no time in which a run could be killed, as a deletion does
+        folder.rename(old)
     partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_alive(process: str) -> bool:
+    """Whether a process of this machine has that number: folders of others are what killed runs have left."""
+    try:
+        os.kill(int(process), 0)
+    except ValueError:
+        return True
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -70,7 +91,8 @@ def save_network(network: nn.Module, config: dict[str, Any], folder: Path, half_
         name: (value.half() if half_precision and value.ndim > 1 else value).detach().cpu().contiguous()
         for name, value in network.state_dict().items()
     }
-    save_file(weights, folder / WEIGHTS, metadata={'format': 'pt'})
+    # By Python, not by the library, whose errors do not tell a full disk from others
+    (folder / WEIGHTS).write_bytes(save(weights, {'format': 'pt'}))
 
 
 def load_network(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:

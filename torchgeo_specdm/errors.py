@@ -24,6 +24,10 @@ class SpecMismatchError(SpecDMError):
     """Two datasets that cannot be mixed because their specs differ."""
 
 
+class DivergedError(SpecDMError):
+    """A training whose loss is no number any more."""
+
+
 def refusal(error: BaseException) -> SpecDMError | None:
     """The first of this package's errors among those that led to ``error``."""
     seen: BaseException | None = error

@@ -5,11 +5,13 @@ A stage of a generator that is finished is skipped, one that was interrupted is 
 
 import argparse
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -17,7 +19,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from torchgeo_specdm import __version__, compat, datamodules, downstream, tasks
-from torchgeo_specdm.errors import CheckpointError, SpecDMError, refusal
+from torchgeo_specdm.disk import disk_errors
+from torchgeo_specdm.errors import CheckpointError, DivergedError, SpecDMError, refusal
 from torchgeo_specdm.lazy import load_all
 from torchgeo_specdm.resume import ResumeCheckpoint
 from torchgeo_specdm.stages import plan, select, to_the_point
@@ -82,14 +85,23 @@ class SpecDMCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def fit(self, model: LightningModule, datamodule: Any = None, ckpt_path: Any = None, **kwargs: Any) -> None:
-        """Train, or resume, unless the stage is finished."""
+        """Train, or resume, unless the stage is finished.
+
+        Raises:
+            SpecDMError: Another training is at work in the same folder, the disk is full, or what the stage refuses.
+        """
         last = self.resume.path if self.resume else None
+        if isinstance(model, GeneratorTask) and not (self.restart and last) and _finished(model, self._root, last):
+            self._say(f'{self._root / model.output} is finished; --restart trains it again')
+            return
+        remedy = 'the same command resumes, or name another folder with --trainer.default_root_dir'
+        with disk_errors(self._root, remedy), self._alone(model):
+            self._train(model, datamodule, ckpt_path, last, **kwargs)
+
+    def _train(self, model: LightningModule, datamodule: Any, ckpt_path: Any, last: Path | None, **kwargs: Any) -> None:
         if isinstance(model, GeneratorTask):
             if self.restart and last:
                 last.unlink(missing_ok=True)
-            elif _finished(model, self._root, last):
-                self._say(f'{self._root / model.output} is finished; --restart trains it again')
-                return
             elif not ckpt_path and last and last.is_file():
                 _check_settings(model, last)
                 self._say(f'resuming from {last}')
@@ -97,6 +109,9 @@ class SpecDMCLI(LightningCLI):
             datamodule = model.wrap_datamodule(datamodule, self._root)
         try:
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **kwargs)
+        except DivergedError as error:
+            kept = f'; {last} holds the last good weights' if last and last.is_file() else ''
+            raise DivergedError(f'{error}{kept}') from error
         except SpecDMError:
             self._forget_log()
             raise
@@ -119,6 +134,23 @@ class SpecDMCLI(LightningCLI):
                 raise SpecDMError(f'there is no {ckpt_path} to validate: run "specdm fit" first')
             datamodule = model.wrap_datamodule(datamodule, self._root)
         self.trainer.validate(model, datamodule=datamodule, ckpt_path=ckpt_path, **kwargs)
+
+    @contextmanager
+    def _alone(self, model: LightningModule) -> Iterator[None]:
+        """Keep other runs out of the folder of a generator; the system drops the lock of a run that is killed."""
+        if not isinstance(model, GeneratorTask) or not self.trainer.is_global_zero:
+            yield
+            return
+        self._root.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = FileLock(self._root / '.specdm.lock').acquire(timeout=0)
+        except Timeout as error:
+            raise SpecDMError(
+                f'another training is at work in {self._root}: wait until it ends, or name another folder with '
+                '--trainer.default_root_dir'
+            ) from error
+        with lock:
+            yield
 
     def _forget_log(self) -> None:
         """Remove the log folder of a run that was refused before its first step: it holds no metric."""

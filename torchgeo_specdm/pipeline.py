@@ -24,7 +24,6 @@ SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
 # Guidance towards pairs of the requested class shares: docs/results.md, steering
 GUIDANCE = 2.5
 
-
 # The purposes of a sample's draws beside its noise: that of given streams, and what stands for a side out of sight
 _GIVEN_NOISE, _SIDE_NOISE = 1, 3
 

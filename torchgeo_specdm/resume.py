@@ -10,11 +10,15 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from torchgeo_specdm.errors import DivergedError
+
 _SAVE_EVERY = 300.0  # [s]; what a crash can cost, for an interruption saves as well
 
 
 class ResumeCheckpoint(Checkpoint):
     """Keeps the state of a run in one file, written every few minutes, when interrupted and at the end.
+
+    Weights that are no numbers are not written, so the file holds the last good ones.
 
     The first Ctrl-C lets the current batch end: interrupted anywhere, the state may be half of one step and half of
     the next, and loggers that write from a thread can lock up. The second one stops at once.
@@ -57,13 +61,20 @@ class ResumeCheckpoint(Checkpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save when a user or a scheduler stops the run; after an error, processes no longer march together."""
         self._release()
-        if not isinstance(exception, Exception) and trainer.global_step > self._first_step:
+        # A loss that is no number is noticed before it reaches the weights, except on a GPU
+        alone = isinstance(exception, DivergedError) and trainer.world_size == 1
+        if (alone or not isinstance(exception, Exception)) and trainer.global_step > self._first_step:
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self.path)
-            self._saved = time.monotonic()
+        if trainer.fast_dev_run or not _is_finite(trainer.lightning_module):  # type: ignore[attr-defined]
+            return
+        # Lightning's own writing is a copy from another disk at times, and a copy can be interrupted
+        partial = self.path.with_name(f'.{self.path.name}.partial')
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            partial.replace(self.path)
+        self._saved = time.monotonic()
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._stop = True
@@ -78,3 +89,8 @@ class ResumeCheckpoint(Checkpoint):
     def _stop_if_asked(self) -> None:
         if self._stop:
             raise KeyboardInterrupt
+
+
+def _is_finite(module: LightningModule) -> bool:
+    """Whether all weights are numbers; others must not replace the last good ones."""
+    return all(bool(value.isfinite().all()) for value in module.parameters())

@@ -88,8 +88,8 @@ class JudgeTask(GeneratorTask):
         with self.half_on_cuda():
             logits = self.model(image[window])
         loss = cross_entropy(logits.float(), mask[window], self.class_weights, ignore_index=_UNLABELLED)
-        # A window without a label says nothing
-        loss = loss.nan_to_num(0.0)
+        # A window without a label says nothing; any other loss that is no number stops the training
+        loss = loss.where((mask[window] != _UNLABELLED).any(), 0.0)
         self.log('train_loss', loss, prog_bar=True)
         return loss
 
@@ -114,8 +114,11 @@ class JudgeTask(GeneratorTask):
         for metric in (self.loss, self.miou, self.f1):
             metric.reset()
 
-    def on_fit_end(self) -> None:
-        """Write the output; also where a run that was finished is started again, because its output is missing."""
+    def on_train_end(self) -> None:
+        """The output is written when a fit ends, on the processor."""
+        self._require_numbers()
+
+    def _write_output(self) -> None:
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.write_once(lambda: self.write(self.root / self.output))
 

@@ -255,8 +255,7 @@ class LatentDiffusionTask(GeneratorTask):
             },
         )
 
-    def on_train_end(self) -> None:
-        """Write the checkpoint."""
+    def _write_output(self) -> None:
         self.write_once(
             lambda: self.pipeline().save_pretrained(self.root / self.output, self.hparams['half_precision'])
         )

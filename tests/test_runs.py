@@ -1,0 +1,165 @@
+"""Runs that end badly: two in one folder, a loss that is no number, a disk that is full or read-only."""
+
+import errno
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from filelock import FileLock
+
+from tests.test_cli import AUTOENCODER, DENOISER, TRAINER
+from torchgeo_specdm.checkpoint import WEIGHTS, folder_hash, write_folder
+from torchgeo_specdm.cli import main
+from torchgeo_specdm.tasks import AutoencoderTask, JudgeTask, LatentDiffusionTask
+
+STAGES: dict[str, tuple[type, dict[str, Any], str]] = {
+    '1': (AutoencoderTask, AUTOENCODER, 'autoencoder'),
+    '2': (LatentDiffusionTask, DENOISER, 'checkpoint'),
+    '3': (JudgeTask, {}, 'checkpoint/filter'),
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / 'config.yaml'
+    stages = [{'model': {'class_path': kind.__name__, 'init_args': about}} for kind, about, _ in STAGES.values()]
+    about = {'default_root_dir': str(tmp_path / 'run'), 'logger': False}
+    data = {'class_path': 'tests.fake.FakeDataModule'}
+    path.write_text(yaml.safe_dump({'trainer': TRAINER | about, 'data': data, 'stages': stages}))
+    return str(path)
+
+
+def line(capsys: pytest.CaptureFixture[str]) -> str:
+    (found,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('specdm: error')]
+    return found
+
+
+def test_a_second_run_in_one_folder_is_refused(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ['fit', '--config', config, '--stage', '1']
+    (tmp_path / 'run').mkdir()
+    with FileLock(tmp_path / 'run' / '.specdm.lock'):
+        assert main(command) == 2
+        assert 'another training is at work in' in line(capsys)
+        assert [path.name for path in (tmp_path / 'run').iterdir()] == ['.specdm.lock']
+    assert main(command) == 0
+    assert (tmp_path / 'run' / 'autoencoder').is_dir()
+
+
+def test_a_loss_that_is_no_number_ends_each_stage(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage, (kind, _, output) in STAGES.items():
+        command = ['fit', '--config', config, '--stage', stage]
+        last = tmp_path / 'run' / kind.__name__ / 'last.ckpt'
+        sound = kind.training_step  # type: ignore[attr-defined]
+
+        def spoilt(self: Any, batch: Any, batch_idx: int, sound: Any = sound) -> Any:
+            loss = sound(self, batch, batch_idx)
+            return loss * torch.nan if self.global_step == 2 else loss
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, 'training_step', spoilt)
+            assert main(command) == 2
+        message = line(capsys)
+        assert 'the loss is nan in step 2, batch' in message
+        assert f'{last} holds the last good weights' in message
+        assert not (tmp_path / 'run' / output).exists()
+        state = torch.load(last, weights_only=True)
+        assert state['global_step'] == 2
+        assert all(value.isfinite().all() for value in state['state_dict'].values())
+        assert main(command) == 0
+        assert (tmp_path / 'run' / output).is_dir()
+
+
+def test_an_output_that_was_lost_while_it_was_written_is_written_again(config: str, tmp_path: Path) -> None:
+    for stage, (_, _, output) in list(STAGES.items())[:2]:
+        command, folder = ['fit', '--config', config, '--stage', stage], tmp_path / 'run' / output
+        assert main(command) == 0
+        before = folder_hash(folder)
+        # As a run leaves it that is killed after its last state, and before its output has its name
+        folder.rename(folder.with_name(f'.{folder.name}.partial-{2**22 + 1}'))
+        assert main(command) == 0
+        assert folder_hash(folder) == before
+        assert not list(folder.parent.glob('.*.partial-*'))
+
+
+def test_a_folder_that_cannot_be_written_stays_what_it_was(tmp_path: Path) -> None:
+    write_folder(tmp_path / 'a', lambda folder: (folder / 'x').write_text('old') and None)
+
+    def fill(folder: Path) -> None:
+        (folder / 'x').write_text('new')
+        raise OSError(errno.ENOSPC, 'full')
+
+    with pytest.raises(OSError, match='full'):
+        write_folder(tmp_path / 'a', fill)
+    assert [path.name for path in tmp_path.iterdir()] == ['a']
+    assert (tmp_path / 'a' / 'x').read_text() == 'old'
+
+
+@pytest.mark.parametrize(('number', 'message'), [(errno.ENOSPC, 'is full'), (errno.EROFS, 'may not be written')])
+def test_a_full_disk_ends_a_training_in_one_line(
+    config: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    message: str,
+) -> None:
+    command, sound = ['fit', '--config', config, '--stage', '1'], Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.name == WEIGHTS:
+            raise OSError(number, 'no', str(path))
+        return sound(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'write_bytes', full)
+        assert main(command) == 2
+    assert message in line(capsys)
+    assert not list((tmp_path / 'run').glob('*autoencoder*'))
+    assert main(command) == 0
+    assert (tmp_path / 'run' / 'autoencoder' / WEIGHTS).is_file()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 400 kB of its own, where this user may mount one."""
+    place = tmp_path / 'disk'
+    place.mkdir()
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=400k', 'tmpfs', place], capture_output=True).returncode:
+        pytest.skip('mounting a disk is not permitted')
+    yield place
+    subprocess.run(['umount', '--lazy', place], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    with path.open('wb', buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.mark.parametrize('form', ['geotiff', 'npz', 'webdataset'])
+def test_samples_on_a_small_disk(
+    tiny_segmentation_checkpoint: Path, disk: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    sizes = ['--steps', '1', '--batch-size', '8', '--device', 'cpu', '--format', form]
+    sizes += ['--shard-size', '4'] if form == 'webdataset' else []
+    command = ['sample', str(tiny_segmentation_checkpoint), '--out', str(disk / 'out'), *sizes]
+    assert main([*command, '--n', '8']) == 0
+    whole = {path: path.read_bytes() for path in (disk / 'out').rglob('*') if path.is_file()}
+    filler = disk / 'filler'
+    with pytest.raises(OSError, match='No space left'):
+        fill(filler)
+    assert main([*command, '--n', '16']) == 2
+    assert 'is full' in line(capsys)
+    assert all(path.read_bytes() == content for path, content in whole.items() if path.name != 'specdm.json')
+    filler.unlink()
+    assert main([*command, '--n', '16']) == 0
+    subprocess.run(['mount', '-o', 'remount,ro', disk], check=True)
+    assert main([*command, '--n', '24']) == 2
+    assert 'may not be written' in line(capsys)
