@@ -198,7 +198,7 @@ def test_bands_that_oscd_has_and_the_samples_have_not_are_nodata(tmp_path: Path)
         ('segmunich', tiny_spec('segmentation'), 'classes: .*patch_size: 128 against 16'),
         ('segmunich', dataclasses.replace(segmunich_spec(), ignore_index=13, unit=''), 'None against 13'),
         ('segmunich', segmunich_spec(SPECDM_BANDS[:3]), 'bands: '),
-        ('geotiff', dataclasses.replace(tiny_spec('change'), dtype='complex64'), 'only integers and floats'),
+        ('geotiff', dataclasses.replace(tiny_spec('change'), dtype='bool'), 'only integers and floats'),
         ('shapefile', tiny_spec('change'), 'must be one of geotiff'),
     ],
 )

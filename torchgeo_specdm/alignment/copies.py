@@ -13,7 +13,7 @@ and is never called a copy.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class TrainingIndex:
         for place, index in enumerate(indices):
             means[place] = _means(dataset[index]['image'][None], spec.num_bands)[0]
         projection = _projection(means)
-        signatures = torch.cat([_signature(part, projection).half() for part in torch.split(means, _PART)])
+        signatures = torch.cat([_signature(part, projection).half() for part in _parts(means)])
         return cls(projection, signatures, places, torch.tensor(list(indices)), spec.patch_size)
 
     def nearest(self, image: Tensor) -> Nearest:
@@ -179,6 +179,10 @@ def _means(image: Tensor, num_bands: int) -> Tensor:
     return means.view(*dated.shape[:3], BLOCKS, BLOCKS)
 
 
+def _parts(means: Tensor) -> Iterator[Tensor]:
+    return (means[start : start + _PART] for start in range(0, len(means), _PART))
+
+
 def _projection(means: Tensor) -> Tensor:
     """``(C, K)``: divides bands by their spread within patches and keeps the principal components.
 
@@ -187,7 +191,7 @@ def _projection(means: Tensor) -> Tensor:
     """
     bands, rows = means.shape[2], means.numel() // means.shape[2]
     products, squares = torch.zeros(bands, bands, dtype=torch.float64), torch.zeros(bands, dtype=torch.float64)
-    for part in torch.split(means, _PART):
+    for part in _parts(means):
         values = part.double()
         deviation = (values - values.mean((-2, -1), keepdim=True)).movedim(2, -1).flatten(0, -2)
         products += deviation.T @ deviation
