@@ -1,0 +1,167 @@
+"""Runs that are killed at random moments: the same command completes, and what it leaves is that of a quiet run.
+
+Three kills of each command are part of the suite (``tests/test_kill.py``), more with
+
+    python -m tests.kill --kills 50 --seed 0
+
+A run of ``fit`` saves its state every five minutes; these are shorter, so that a killed one begins its stage again.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import io
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import yaml
+
+from tests.conftest import tiny_pipeline, tiny_spec
+from torchgeo_specdm.cli import main as specdm
+from torchgeo_specdm.datasets import SpecDMSynthetic
+
+SAMPLES, BLOCK = 6, 2
+TRAINER = {'accelerator': 'cpu', 'max_steps': 3, 'logger': False, 'enable_progress_bar': False}
+
+
+def _quiet(*arguments: str) -> None:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        if specdm(list(arguments)):
+            raise RuntimeError(f'specdm {" ".join(arguments)} failed')
+
+
+def fit(checkpoint: Path, folder: Path) -> None:
+    """Both stages of a generator."""
+    config = {
+        'trainer': TRAINER | {'default_root_dir': str(folder), 'enable_model_summary': False},
+        'data': {'class_path': 'tests.fake.FakeDataModule'},
+        'stages': [
+            {'model': {'class_path': 'AutoencoderTask', 'init_args': {'width': [16, 16], 'depth': 1}}},
+            {'model': {'class_path': 'LatentDiffusionTask', 'init_args': {'widths': [32], 'depth': 1}}},
+        ],
+    }
+    path = folder.parent / f'{folder.name}.yaml'
+    path.write_text(yaml.safe_dump(config))
+    _quiet('fit', '--config', str(path))
+
+
+def _sample(*options: str) -> Callable[[Path, Path], None]:
+    def run(checkpoint: Path, folder: Path) -> None:
+        sizes = ('--n', str(SAMPLES), '--batch-size', str(BLOCK), '--steps', '2', '--device', 'cpu')
+        _quiet('sample', str(checkpoint), '--out', str(folder), *sizes, *options)
+
+    return run
+
+
+def materialize(checkpoint: Path, folder: Path) -> None:
+    """All blocks of a dataset in its cache."""
+    SpecDMSynthetic(checkpoint, SAMPLES, steps=2, batch_size=BLOCK, device='cpu', cache=folder).materialize()
+
+
+COMMANDS = {
+    'fit': fit,
+    'sample': _sample(),
+    'export': _sample('--format', 'webdataset', '--shard-size', '3'),
+    'materialize': materialize,
+}
+# What a command leaves: the states and locks of runs, and what killed ones leave, are none of it
+RESULTS = {
+    'fit': ('autoencoder/**/*', 'checkpoint/**/*'),
+    'sample': ('[!.]*', '*/*'),
+    'export': ('[!.]*', '*/*'),
+    'materialize': ('*/*.safetensors',),
+}
+
+
+def results(name: str, folder: Path) -> dict[str, str]:
+    """SHA-256 of all that a command leaves, by the path in its folder."""
+    files = {path for pattern in RESULTS[name] for path in folder.glob(pattern) if path.is_file()}
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
+
+
+def _child(name: str, checkpoint: Path, folder: Path) -> None:
+    # Its own group, so that the processes of a killed run end with it
+    os.setpgrp()
+    torch.set_num_threads(1)
+    COMMANDS[name](checkpoint, folder)
+
+
+def start(name: str, checkpoint: Path, folder: Path) -> multiprocessing.Process:
+    """A command in a child of its own, forked: all libraries are there already."""
+    child = multiprocessing.get_context('fork').Process(target=_child, args=(name, checkpoint, folder))
+    child.start()
+    return child  # type: ignore[return-value]
+
+
+def complete(name: str, checkpoint: Path, folder: Path) -> float:
+    """Run a command to its end, and say how long it took [s].
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    begin = time.monotonic()
+    child = start(name, checkpoint, folder)
+    child.join()
+    if child.exitcode:
+        raise RuntimeError(f'{name} ended with {child.exitcode}')
+    return time.monotonic() - begin
+
+
+def kill(name: str, kills: int, seed: int, root: Path) -> list[str]:
+    """Kill a command so many times, each time in a folder of its own, and run it again.
+
+    Args:
+        name: Of the command.
+        kills: Number of kills.
+        seed: Of the moments.
+        root: An empty folder.
+
+    Returns:
+        What went wrong, a line for each.
+    """
+    checkpoint = root / 'generator'
+    tiny_pipeline(tiny_spec('segmentation')).save_pretrained(checkpoint)
+    duration = complete(name, checkpoint, root / 'quiet')
+    expected, moments, wrong = results(name, root / 'quiet'), random.Random(seed), []
+    for number in range(kills):
+        folder, moment = root / f'killed{number}', moments.uniform(0, duration)
+        child = start(name, checkpoint, folder)
+        time.sleep(moment)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid or 0, signal.SIGKILL)
+        child.join()
+        torn = [path for path, digest in results(name, folder).items() if expected.get(path) != digest]
+        wrong += [f'{name}, killed after {moment:.2f} s: {path} is half written' for path in torn]
+        complete(name, checkpoint, folder)
+        if (found := results(name, folder)) != expected:
+            different = sorted(path for path in found | expected if found.get(path) != expected.get(path))
+            wrong.append(f'{name}, killed after {moment:.2f} s: {", ".join(different)} differ')
+    return wrong
+
+
+def main() -> int:
+    """Kill all commands, and print what went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--kills', type=int, default=50, help='of each command')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--only', choices=COMMANDS, nargs='+', default=list(COMMANDS))
+    args = parser.parse_args()
+    failed = 0
+    for name in args.only:
+        with tempfile.TemporaryDirectory() as folder:
+            wrong = kill(name, args.kills, args.seed, Path(folder))
+        print(f'{name}: {args.kills} kills, {len(wrong)} went wrong', *wrong, sep='\n  ', flush=True)
+        failed += bool(wrong)
+    return failed
+
+
+if __name__ == '__main__':
+    sys.exit(main())
