@@ -4,9 +4,11 @@ Not for users: a dataset starts it. The first line of its input is its job, in J
 
 - what :meth:`BlockGenerator.job` says of the generator and of the cache;
 - ``places``: serve the wishes of readers (:mod:`torchgeo_specdm.datasets.wishes`) as one of at most so many producers;
-- ``fill``: or generate the first so many blocks, beside others that do so too.
+- ``fill``: or generate the first so many blocks, beside others that do so too;
+- ``ends``: descriptors of pipes that end with the processes for which it works.
 
-It ends with its input, or after a minute without a wish. An error goes to the standard error output as one line.
+It ends with its input or with one of those, or after a minute without a wish. An error goes to the standard error
+output as one line.
 """
 
 import json
@@ -35,9 +37,11 @@ def main() -> int:
         line = lines.readline()
     if not line:
         return 0
-    threading.Thread(target=_end_with_the_input, daemon=True).start()
+    job = json.loads(line)
+    for pipe in (_INPUT, *job['ends']):
+        threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     try:
-        work(json.loads(line))
+        work(job)
     except SpecDMError as error:
         print(error, file=sys.stderr)
         return 2
@@ -98,8 +102,8 @@ def _open(job: Mapping[str, Any]) -> 'BlockCache':
     return BlockCache(Path(job['home']), job['names'], job['sample_bytes'], generate, job['max_bytes'])
 
 
-def _end_with_the_input() -> None:
-    while os.read(_INPUT, 1024):
+def _end_with(pipe: int) -> None:
+    while os.read(pipe, 1024):
         pass
     # At once, whatever the main thread is at: what it has written is whole or has a temporary name
     os._exit(0)

@@ -103,6 +103,57 @@ def test_the_producer_of_a_killed_trainer_is_gone_within_seconds(checkpoint: Pat
     assert not list(folder.glob('*.safetensors'))
 
 
+@pytest.mark.parametrize('closed', ['input', 'end'])
+def test_a_producer_ends_with_its_input_and_with_the_trainer(
+    closed: str, fork: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, 'work', lambda job: time.sleep(600))
+    (reads, writes), (end, holds) = os.pipe(), os.pipe()
+
+    def run() -> None:
+        os.dup2(reads, 0)
+        os.close(writes)
+        os.close(holds)
+        producer.main()
+
+    process = fork(run)
+    os.write(writes, f'{{"ends": [{end}]}}\n'.encode())
+    process.join(0.5)
+    assert process.is_alive()
+    os.close(writes if closed == 'input' else holds)
+    process.join(10)
+    assert process.exitcode == 0
+    for pipe in {reads, end, writes, holds} - {writes if closed == 'input' else holds}:
+        os.close(pipe)
+
+
+def test_a_producer_sees_the_end_of_a_trainer_whose_worker_lives_on(
+    tmp_path: Path, fork: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under forkserver, where the server is the parent of the workers, and stays."""
+    ended, worker = tmp_path / 'ended', tmp_path / 'worker'
+    wait = 'import json; ends = json.loads(sys.stdin.readline())["ends"]; [os.read(end, 1) for end in ends]'
+    program(monkeypatch, f'{wait}; open({str(ended)!r}, "w")')
+
+    def work() -> None:
+        started = producers.ProducerProcess({})
+        worker.write_text(str(os.getpid()))
+        time.sleep(600)
+        started.close()
+
+    def train() -> None:
+        multiprocessing.get_context('fork').Process(target=work).start()
+        time.sleep(600)
+
+    trainer = fork(train)
+    until(worker.exists)
+    time.sleep(0.5)
+    assert not ended.exists()
+    os.kill(trainer.pid, signal.SIGKILL)
+    until(ended.exists, 10)
+    os.kill(int(worker.read_text()), signal.SIGKILL)
+
+
 def program(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """What stands for the producer."""
     monkeypatch.setattr(producers, '_COMMAND', (sys.executable, '-c', f'import os, sys, time; {code}'))

@@ -2,11 +2,13 @@
 
 A producer is ``python -m torchgeo_specdm.producer``, a program of its own: workers of a loader may not use a GPU, and a
 thread or a fork of theirs may not either. It gets its job as one line of JSON and ends when its input does, which is
-when the process that started it ends, in whatever way.
+when the process that started it ends, in whatever way. It ends with the trainer, too: a worker that a server has forked
+(``forkserver``) outlives a trainer that is killed, and notices nothing.
 """
 
 import contextlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -39,19 +41,23 @@ class ProducerProcess:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         # It imports what this process would, in the same order
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+        trainer = multiprocessing.parent_process()
+        # Ends when the trainer does; only here a process can take over what another one has open
+        ends = [] if trainer is None or os.name != 'posix' else [trainer.sentinel]
         self._process = subprocess.Popen(
             _COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
             env={**os.environ, 'PYTHONPATH': path},
+            pass_fds=ends,
             # Ctrl-C is for the process that started it, whose end it notices
             start_new_session=True,
         )
         assert self._process.stdin is not None
         self._input = self._process.stdin
         with contextlib.suppress(BrokenPipeError):
-            self._input.write(json.dumps(job).encode() + b'\n')
+            self._input.write(json.dumps({**job, 'ends': ends}).encode() + b'\n')
             self._input.flush()
 
     @property

@@ -1,5 +1,6 @@
 """Blocks that another process generates while this one reads them."""
 
+import multiprocessing
 import os
 import time
 import warnings
@@ -89,13 +90,18 @@ class StreamedBlocks(BlockCache):
             else:
                 self._producers.succeeded()
                 return block
-            if os.getppid() != self._parent:
+            if not self._trainer_lives():
                 self._producers.close()
                 raise SpecDMError('the process that started this one has ended')
             if time.monotonic() - asked > _AGAIN:
                 asked = time.monotonic()
                 self._wish(number, max(number + 1, self._end(number)))
             time.sleep(POLL)
+
+    def _trainer_lives(self) -> bool:
+        """Of a forked worker the parent changes; that of one which a server has forked lives on."""
+        trainer = multiprocessing.parent_process()
+        return os.getppid() == self._parent and (trainer is None or trainer.is_alive())
 
     def _wish(self, number: int, end: int) -> None:
         with full_disk_is_an_error(self.folder, 'a wish'):
