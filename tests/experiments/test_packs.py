@@ -33,7 +33,7 @@ SPECS = {'change': CHANGE, 'land cover': land_cover_spec(CHANGE, SPECDM_BANDS)}
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``oscd`` and, of it, ``pack``."""
     folder = tmp_path_factory.mktemp('site')
-    write_oscd(folder / 'oscd')
+    write_oscd(folder / 'oscd', height=48, width=64)
     pack.main(['--root', str(folder / 'oscd'), '--out', str(folder / 'pack')])
     return folder
 
@@ -131,12 +131,18 @@ def test_cells_are_the_same_without_torchgeo(site: Path, tmp_path: Path) -> None
     assert bare == original
 
 
-def test_what_a_pack_cannot_serve_is_said(site: Path) -> None:
+def test_what_a_pack_cannot_serve_is_said(site: Path, tmp_path: Path) -> None:
     few = oscd_spec(('B02', 'B04'), 32)
     with pytest.raises(SpecDMError, match=r'is a pack of OSCD with the bands B02 B03 .* imitates OSCD with B02 B04'):
         open_data(few, site / 'pack')
     with pytest.raises(SpecDMError, match=r'rome is no train city of the pack .*abudhabi, beirut'):
         open_data(CHANGE, site / 'pack', val_cities=('rome',))
+    for path in (site / 'pack').iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    described = json.loads((tmp_path / 'pack.json').read_text())
+    (tmp_path / 'pack.json').write_text(json.dumps({**described, 'val': {}}))
+    with pytest.raises(SpecDMError, match=r'names no city to validate on: name some of abudhabi, .*--val-cities'):
+        open_data(CHANGE, tmp_path)
 
 
 def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

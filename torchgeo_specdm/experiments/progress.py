@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, cells: Mapping[Any, tuple[str, float]]) -> None:
         self.total = len(cells)
-        self._left = dict(cells)
+        self._left: dict[Hashable, tuple[str, float]] = dict(cells)
         self._paces: dict[str, list[float]] = {}
 
     def done(self, cell: Hashable, seconds: float) -> None:
