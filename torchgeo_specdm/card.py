@@ -5,6 +5,7 @@ kept beside the card as ``quality.json``, and only if it was measured on these v
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def _text(folder: Path, spec: DatasetSpec, found: dict[str, Any] | None) -> str:
     )
 
 
-def _trainings(training: dict[str, Any]) -> list[dict[str, Any]]:
+def _trainings(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The trainings that made a generator, the first one first."""
     earlier = training.get('pretrained')
     return [*(_trainings(earlier) if isinstance(earlier, dict) else []), training]
