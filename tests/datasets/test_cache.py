@@ -28,7 +28,7 @@ from torchgeo_specdm.datasets.cache import BlockCache
 from torchgeo_specdm.datasets.cache_home import in_use, kept
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.pipeline import SpecDMPipeline
+from torchgeo_specdm.pipeline import GUIDANCE, SpecDMPipeline
 
 SPEC = dataclasses.replace(tiny_spec('segmentation'), dtype='float32')
 SETTINGS: dict[str, Any] = {'steps': 1, 'batch_size': 4, 'device': 'cpu'}
@@ -138,7 +138,7 @@ def test_the_key_is_all_that_the_samples_depend_on(checkpoint: Path) -> None:
         key(given=real, given_streams=['image']),
     ]  # fmt: skip
     assert len({base, *other}) == len(other) + 1
-    assert key(classes={'water': 0.4}) == key(classes={'water': 0.4}, guidance=1.5), 'the default by its value'
+    assert key(classes={'water': 0.4}) == key(classes={'water': 0.4}, guidance=GUIDANCE), 'the default by its value'
     shutil.rmtree(checkpoint / 'filter' / 'judge')
     assert key() == base
     assert key(keep='aligned') != filtered

@@ -153,6 +153,7 @@ def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         default_home()
     for name, library in (('segformer', 'segmentation_models_pytorch'), ('changevit', 'torchgeo')):
         monkeypatch.setitem(sys.modules, library, None)
-        monkeypatch.delitem(sys.modules, 'torchgeo_specdm.downstream.segformer', raising=False)
+        for module in ('segformer', 'library'):
+            monkeypatch.delitem(sys.modules, f'torchgeo_specdm.downstream.{module}', raising=False)
         with pytest.raises(SpecDMError, match=r'needs .* which is not installed'):
             make_model(name, 3, 2)
