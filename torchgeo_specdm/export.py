@@ -3,18 +3,14 @@
 A file appears under its name when it is complete; what is there is not generated again.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from rasterio.errors import RasterioError
 
 from torchgeo_specdm.checkpoint import folder_hash, read_json
 from torchgeo_specdm.datasets.conditions import GivenStreams
 from torchgeo_specdm.datasets.exported import DESCRIPTION
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
-from torchgeo_specdm.disk import disk_errors, require_free
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.exporting import Grid, make_format
 from torchgeo_specdm.exporting.base import is_partial
@@ -114,18 +110,10 @@ def export(
         # A block is filled as a whole: its size decides which candidates are served
         settings |= {'filter': folder_hash(dataset.filter), 'block_size': dataset.block_size}
     work = Writing(dataset, layout, folder, max(count, _claimed(folder, settings)), settings)
-    remedy = 'the same command goes on, once it can'
-    # The files of the first unit, where nothing is compressed
-    require_free(folder, 8 * layout.unit_size * math.prod(spec.image_shape), remedy)
-    try:
-        with disk_errors(folder, remedy):
-            if devices is None:
-                work(Ranks())
-            else:
-                launch(work, devices, num_nodes, device)
-    except RasterioError as error:
-        # GDAL does not say why
-        raise SpecDMError(f'{folder} may be full or read-only ({error}); what is complete is kept: {remedy}') from error
+    if devices is None:
+        work(Ranks())
+    else:
+        launch(work, devices, num_nodes, device)
 
 
 def _claimed(folder: Path, settings: dict[str, Any]) -> int:

@@ -18,6 +18,7 @@ from torchgeo_specdm.checkpoint import read_json, write_json
 from torchgeo_specdm.datasets.exported import DESCRIPTION
 from torchgeo_specdm.datasets.filtered import Verdict
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
+from torchgeo_specdm.disk import disk_errors
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.exporting.base import Format, Item, replace_file
 from torchgeo_specdm.exporting.block_log import BlockLog
@@ -50,8 +51,13 @@ class Writing:
 
         Raises:
             SpecDMError: Ranks would not write the same samples, or not to the same folder, or one of them has ended;
-                the device cannot be used, or has too little memory.
+                the device cannot be used, or has too little memory; the disk is full or may not be written.
         """
+        # Here: a process of its own says what went wrong in it
+        with disk_errors(self.folder, 'the same command goes on, once it can'):
+            self._work(ranks)
+
+    def _work(self, ranks: Ranks) -> None:
         if ranks.device is not None:
             self.dataset.device = ranks.device
         # One looks for all: others may be writing already when a rank that is late looks
