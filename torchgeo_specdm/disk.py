@@ -1,14 +1,17 @@
-"""A disk that is full or may not be written to: said in one line, with what to do."""
+"""A folder to write to: a full disk, one that may not be written to and another run there, each told in one line."""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from torchgeo_specdm.errors import SpecDMError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+LOCK = '.specdm.lock'
 
 
 @contextmanager
@@ -30,3 +33,30 @@ def disk_errors(folder: Path, remedy: str) -> Iterator[None]:
         if error.errno in READ_ONLY:
             raise SpecDMError(f'{error.filename or folder} may not be written ({error.strerror}): {remedy}') from error
         raise
+
+
+@contextmanager
+def alone(folder: Path, what: str, remedy: str) -> Iterator[None]:
+    """Keep other runs out of a folder; the system drops the lock of a run that is killed.
+
+    Args:
+        folder: Created, and removed again if nothing was written to it.
+        what: Kind of run, in a word.
+        remedy: What a second one can do but wait.
+
+    Raises:
+        SpecDMError: Another run is at work there.
+    """
+    new, path = not folder.exists(), folder / LOCK
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(path).acquire(timeout=0)
+    except Timeout as error:
+        raise SpecDMError(f'another {what} is at work in {folder}: wait until it ends, or {remedy}') from error
+    with lock:
+        try:
+            yield
+        finally:
+            if new and list(folder.iterdir()) == [path]:
+                path.unlink()
+                folder.rmdir()
