@@ -26,7 +26,7 @@ def test_files_hold_the_samples_of_the_dataset(task: str, request: pytest.Fixtur
     dataset = SpecDMSynthetic(checkpoint, COUNT, seed=7, steps=2, batch_size=4, device='cpu')
     dates = ('_t1', '_t2') if task == 'change' else ('',)
     assert len(list(tmp_path.rglob('*.tif'))) == COUNT * (len(dates) + 1)
-    assert not list(tmp_path.rglob('.*'))
+    assert [path.name for path in tmp_path.rglob('.*')] == ['.specdm.lock']
     for index, sample in enumerate(dataset):
         images = []
         for date in dates:

@@ -1,6 +1,8 @@
 """Runs that end badly: two in one folder, a loss that is no number, a disk that is full or read-only."""
 
 import errno
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +13,15 @@ import torch
 import yaml
 from filelock import FileLock
 
+from tests.conftest import tiny_spec
+from tests.exporting.test_formats import TAGS, make_sample
+from tests.exporting.test_resume import contents
 from tests.test_cli import AUTOENCODER, DENOISER, TRAINER
 from torchgeo_specdm.checkpoint import WEIGHTS, folder_hash, write_folder
 from torchgeo_specdm.cli import main
+from torchgeo_specdm.datasets.oscd import OSCD, oscd_spec
+from torchgeo_specdm.datasets.segmunich import segmunich_spec
+from torchgeo_specdm.exporting import FORMATS, make_format
 from torchgeo_specdm.tasks import AutoencoderTask, JudgeTask, LatentDiffusionTask
 
 STAGES: dict[str, tuple[type, dict[str, Any], str]] = {
@@ -21,6 +29,8 @@ STAGES: dict[str, tuple[type, dict[str, Any], str]] = {
     '2': (LatentDiffusionTask, DENOISER, 'checkpoint'),
     '3': (JudgeTask, {}, 'checkpoint/filter'),
 }
+# What a disk in memory hands out at once [byte]
+PAGE = 4096
 
 
 @pytest.fixture
@@ -127,10 +137,10 @@ def test_a_full_disk_ends_a_training_in_one_line(
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 400 kB of its own, where this user may mount one."""
+    """A disk of 2 MB of its own, where this user may mount one."""
     place = tmp_path / 'disk'
     place.mkdir()
-    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=400k', 'tmpfs', place], capture_output=True).returncode:
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', place], capture_output=True).returncode:
         pytest.skip('mounting a disk is not permitted')
     yield place
     subprocess.run(['umount', '--lazy', place], check=True)
@@ -140,7 +150,7 @@ def fill(path: Path) -> None:
     """Write until the disk is full."""
     with path.open('wb', buffering=0) as file:
         while True:
-            file.write(bytes(4096))
+            file.write(bytes(PAGE))
 
 
 @pytest.mark.parametrize('form', ['geotiff', 'npz', 'webdataset'])
@@ -163,3 +173,28 @@ def test_samples_on_a_small_disk(
     subprocess.run(['mount', '-o', 'remount,ro', disk], check=True)
     assert main([*command, '--n', '24']) == 2
     assert 'may not be written' in line(capsys)
+
+
+@pytest.mark.parametrize('form', FORMATS)
+def test_a_file_that_a_disk_takes_in_part_gets_no_name(form: str, disk: Path) -> None:
+    """However much of it the disk takes, and whichever library makes it."""
+    spec = {'segmunich': segmunich_spec(), 'oscd': oscd_spec(OSCD.all_bands, 16)}.get(form, tiny_spec('segmentation'))
+    layout = make_format(form, spec)
+    items = [layout.item(index, make_sample(spec, index), TAGS) for index in range(min(layout.unit_size, 20))]
+    layout.write(disk / 'whole', 0, items)
+    whole = contents(disk / 'whole')
+    shutil.rmtree(disk / 'whole')
+    pages = sum(-(-len(content) // PAGE) for content in whole.values())
+    with pytest.raises(OSError, match='No space left'):
+        fill(disk / 'filler')
+    size = (disk / 'filler').stat().st_size
+    for free in range(0, pages, -(-pages // 20)):
+        os.truncate(disk / 'filler', size - free * PAGE)
+        with pytest.raises(OSError, match='No space left'):
+            layout.write(disk / 'out', 0, items)
+        assert contents(disk / 'out').items() < whole.items()
+        assert not layout.is_complete(disk / 'out', 0, len(items))
+        assert not list(disk.rglob('.*'))
+        shutil.rmtree(disk / 'out')
+        with pytest.raises(OSError, match='No space left'):
+            fill(disk / 'filler')

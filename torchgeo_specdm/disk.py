@@ -1,15 +1,17 @@
-"""A disk that is full or may not be written to: said in one line, with what to do."""
+"""A folder to write to: a full disk, one that may not be written to and another run there, each told in one line."""
 
 import errno
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from torchgeo_specdm.errors import SpecDMError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+LOCK = '.specdm.lock'
 
 
 @contextmanager
@@ -33,17 +35,28 @@ def disk_errors(folder: Path, remedy: str) -> Iterator[None]:
         raise
 
 
-def require_free(folder: Path, needed: int, remedy: str) -> None:
-    """Refuse to begin a file that may not fit: some libraries notice a full disk only after they report success.
+@contextmanager
+def alone(folder: Path, what: str, remedy: str) -> Iterator[None]:
+    """Keep other runs out of a folder; the system drops the lock of a run that is killed.
 
     Args:
-        folder: Where to; it may be missing.
-        needed: Size of the file, if nothing is compressed [byte].
-        remedy: What to do.
+        folder: Created, and removed again if nothing was written to it.
+        what: Kind of run, in a word.
+        remedy: What a second one can do but wait.
 
     Raises:
-        SpecDMError: The disk has less.
+        SpecDMError: Another run is at work there.
     """
-    place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if shutil.disk_usage(place).free < needed:
-        raise SpecDMError(f'the disk of {folder} is full; what is complete is kept: {remedy}')
+    new, path = not folder.exists(), folder / LOCK
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(path).acquire(timeout=0)
+    except Timeout as error:
+        raise SpecDMError(f'another {what} is at work in {folder}: wait until it ends, or {remedy}') from error
+    with lock:
+        try:
+            yield
+        finally:
+            if new and list(folder.iterdir()) == [path]:
+                path.unlink()
+                folder.rmdir()

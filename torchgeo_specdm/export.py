@@ -3,22 +3,15 @@
 A file appears under its name when it is complete; what is there is not generated again.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rasterio.errors import RasterioError
-
-from torchgeo_specdm.checkpoint import folder_hash, read_json
+from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.datasets.conditions import GivenStreams
-from torchgeo_specdm.datasets.exported import DESCRIPTION
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
-from torchgeo_specdm.disk import disk_errors, require_free
-from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.exporting import Grid, make_format
-from torchgeo_specdm.exporting.base import is_partial
-from torchgeo_specdm.exporting.writing import Writing
+from torchgeo_specdm.exporting.writing import Writing, claimed
 from torchgeo_specdm.hub import folder_name
 from torchgeo_specdm.ranks import Ranks, launch
 
@@ -73,8 +66,9 @@ def export(
         num_nodes: Machines that run this at once, with as many devices each and one ``folder``.
 
     Raises:
-        SpecDMError: The checkpoint or the filter is bad, does not fit the format, or the folder holds something else.
-            With ``devices``, there are fewer of them, or one of the processes has ended.
+        SpecDMError: The checkpoint or the filter is bad, does not fit the format, the folder holds something else, or
+            another export is at work there. With ``devices``, there are fewer of them, or one of the processes has
+            ended.
     """
     dataset = SpecDMSynthetic(
         checkpoint,
@@ -113,32 +107,10 @@ def export(
     if dataset.filter is not None:
         # A block is filled as a whole: its size decides which candidates are served
         settings |= {'filter': folder_hash(dataset.filter), 'block_size': dataset.block_size}
-    work = Writing(dataset, layout, folder, max(count, _claimed(folder, settings)), settings)
-    remedy = 'the same command goes on, once it can'
-    # The files of the first unit, where nothing is compressed
-    require_free(folder, 8 * layout.unit_size * math.prod(spec.image_shape), remedy)
-    try:
-        with disk_errors(folder, remedy):
-            if devices is None:
-                work(Ranks())
-            else:
-                launch(work, devices, num_nodes, device)
-    except RasterioError as error:
-        # GDAL does not say why
-        raise SpecDMError(f'{folder} may be full or read-only ({error}); what is complete is kept: {remedy}') from error
-
-
-def _claimed(folder: Path, settings: dict[str, Any]) -> int:
-    """How many samples of these settings the folder is meant to hold already."""
-    description = folder / DESCRIPTION
-    if not description.is_file():
-        # A run that was killed in its first moment leaves a part of the description
-        if folder.exists() and (not folder.is_dir() or not all(is_partial(path) for path in folder.iterdir())):
-            raise SpecDMError(f'{folder} exists and holds no {DESCRIPTION}: name another folder with --out')
-        return 0
-    found = read_json(description)
-    if different := [name for name, value in settings.items() if found.get(name) != value]:
-        raise SpecDMError(
-            f'{folder} holds samples made with another {", ".join(different)}: name another folder with --out'
-        )
-    return int(found.get('count', 0))
+    # Again under the lock of the folder; here, before processes are started
+    claimed(folder, settings)
+    work = Writing(dataset, layout, folder, count, settings)
+    if devices is None:
+        work(Ranks())
+    else:
+        launch(work, devices, num_nodes, device)

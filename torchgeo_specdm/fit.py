@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -19,7 +18,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from torchgeo_specdm import __version__, compat, datamodules, downstream, tasks
-from torchgeo_specdm.disk import disk_errors
+from torchgeo_specdm.disk import alone, disk_errors
 from torchgeo_specdm.errors import CheckpointError, DivergedError, SpecDMError, refusal
 from torchgeo_specdm.lazy import load_all
 from torchgeo_specdm.resume import ResumeCheckpoint
@@ -137,19 +136,11 @@ class SpecDMCLI(LightningCLI):
 
     @contextmanager
     def _alone(self, model: LightningModule) -> Iterator[None]:
-        """Keep other runs out of the folder of a generator; the system drops the lock of a run that is killed."""
+        """Keep other runs out of the folder of a generator."""
         if not isinstance(model, GeneratorTask) or not self.trainer.is_global_zero:
             yield
             return
-        self._root.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = FileLock(self._root / '.specdm.lock').acquire(timeout=0)
-        except Timeout as error:
-            raise SpecDMError(
-                f'another training is at work in {self._root}: wait until it ends, or name another folder with '
-                '--trainer.default_root_dir'
-            ) from error
-        with lock:
+        with alone(self._root, 'training', 'name another folder with --trainer.default_root_dir'):
             yield
 
     def _forget_log(self) -> None:

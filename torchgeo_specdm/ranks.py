@@ -6,6 +6,7 @@ tell one another is a few words, so they do it through gloo, on GPUs too.
 """
 
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +99,12 @@ def _ended_ranks_are_errors() -> Iterator[None]:
         raise _RankEndedError(
             'another process of this command has ended: see what it says; the same command resumes'
         ) from error
+
+
+def started_together() -> int:
+    """Processes that torchrun or SLURM's srun has started with this one, itself included."""
+    # Of a step, not of a job: a batch script is one process, however many it may start
+    return max(int(os.environ.get(name) or 1) for name in ('WORLD_SIZE', 'SLURM_STEP_NUM_TASKS'))
 
 
 def launch(work: Callable[[Ranks], None], devices: int, num_nodes: int = 1, device: str | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
-from tests.exporting.test_resume import contents
+from tests.exporting.test_resume import contents, hidden
 from tests.test_ranks import free_port
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.datasets.oscd import OSCD, oscd_spec
@@ -134,7 +134,7 @@ def test_a_killed_rank_is_named_and_only_what_is_missing_is_made_again(
     first, second = (written_by(tmp_path, rank) for rank in (0, 1))
     assert first | second == set(range(9)) - there
     assert not first & second
-    assert not [path for path in (tmp_path / 'parts').iterdir() if path.name.startswith('.1-')]
+    assert hidden(tmp_path / 'parts') == ['.specdm.lock']
     for name in FORMATS:
         assert contents(tmp_path / 'shared' / name) == contents(tmp_path / 'alone' / name), name
 
@@ -212,6 +212,16 @@ def test_a_rank_with_too_little_memory_is_refused(
 def test_machines_without_devices_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['sample', 'indian-pines', '--n', '1', '--out', str(tmp_path / 'out'), '--num-nodes', '2']) == 2
     assert '--num-nodes needs --devices' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['WORLD_SIZE', 'SLURM_STEP_NUM_TASKS'])
+def test_several_processes_without_devices_are_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, '4')
+    assert main(['sample', 'indian-pines', '--n', '1', '--out', str(tmp_path / 'out')]) == 2
+    assert '4 processes were started at once' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
 
 
 def test_shares_are_whole_blocks() -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.datasets.exported import ExportedPairs
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.export import export
+from torchgeo_specdm.exporting.writing import Writing
+from torchgeo_specdm.ranks import Ranks
 
 
 def run(checkpoint: Path, folder: Path, count: int, **arguments: Any) -> None:
@@ -25,6 +28,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Visible files."""
     paths = (path.relative_to(folder) for path in folder.rglob('*') if path.is_file())
     return {path.as_posix(): (folder / path).read_bytes() for path in paths if not path.name.startswith('.')}
+
+
+def hidden(folder: Path) -> list[str]:
+    """Files that are no samples."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('.*'))
 
 
 def run_and_die(file: int, *arguments: Any, **named: Any) -> None:
@@ -57,10 +65,13 @@ def test_a_killed_export_resumes(
         process.start()
         process.join(120)
         assert process.exitcode == -signal.SIGKILL
+        # Of this run alone: what the one before has left is gone
+        assert len(list((tmp_path / 'killed').glob('.partial-*'))) == 1
         whole = contents(tmp_path / 'whole')
         assert all(whole[path] == content for path, content in contents(tmp_path / 'killed').items())
     run(tiny_change_checkpoint, tmp_path / 'killed', 3, format=name, shard_size=shard)
     assert contents(tmp_path / 'killed') == contents(tmp_path / 'whole')
+    assert hidden(tmp_path / 'killed') == ['.specdm.lock']
     # Nothing is missing, so that nothing is generated
     monkeypatch.setattr(SpecDMSynthetic, '__getitem__', None)
     run(tiny_change_checkpoint, tmp_path / 'killed', 3, format=name, shard_size=shard)
@@ -79,6 +90,43 @@ def test_a_short_shard_grows(tiny_segmentation_checkpoint: Path, tmp_path: Path)
         run(tiny_segmentation_checkpoint, tmp_path / 'twice', 5, format='webdataset', shard_size=3)
     with pytest.raises(SpecDMError, match='only geotiff is read'):
         ExportedPairs(tmp_path / 'twice')
+
+
+def test_a_second_export_in_one_folder_is_refused(
+    tiny_segmentation_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also while a rank of the first one is still at work, maybe on another machine, after rank 0 was killed."""
+    out = tmp_path / 'out'
+    command = ['sample', str(tiny_segmentation_checkpoint), '--steps', '1', '--device', 'cpu', '--out', str(out)]
+    assert main([*command, '--n', '1']) == 0
+    (out / '.partial-0').write_text('a file that the first one writes')
+    before = contents(out)
+    for lock, message in (('.specdm.lock', 'another export is at work'), ('.specdm-1.lock', 'an earlier run is still')):
+        capsys.readouterr()
+        with FileLock(out / lock):
+            assert main([*command, '--n', '2']) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+        assert 'name another folder with --out' in line
+        assert contents(out) == before
+        assert (out / '.partial-0').is_file()
+    assert main([*command, '--n', '2']) == 0
+    assert hidden(out) == ['.specdm.lock']
+
+
+def test_what_another_run_did_meanwhile_is_seen(tiny_segmentation_checkpoint: Path, tmp_path: Path) -> None:
+    """A run looks again at the folder that it has for itself."""
+    late: list[Writing] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('torchgeo_specdm.export.launch', lambda one, *_: late.append(one))
+        for seed in (0, 1):
+            run(tiny_segmentation_checkpoint, tmp_path / 'out', 1, seed=seed, devices=2)
+    run(tiny_segmentation_checkpoint, tmp_path / 'out', 2)
+    before = contents(tmp_path / 'out')
+    late[0](Ranks())
+    with pytest.raises(SpecDMError, match='made with another seed: name another folder'):
+        late[1](Ranks())
+    assert contents(tmp_path / 'out') == before
 
 
 def test_the_command_writes_a_format_on_a_grid(tiny_change_checkpoint: Path, tmp_path: Path) -> None:

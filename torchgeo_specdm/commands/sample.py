@@ -124,7 +124,13 @@ def run(args: argparse.Namespace) -> None:
     if args.devices is None and args.num_nodes is not None:
         raise SpecDMError('--num-nodes needs --devices, the number of GPUs of each machine')
     from torchgeo_specdm.export import export
+    from torchgeo_specdm.ranks import started_together
 
+    if args.devices is None and started_together() > 1:
+        raise SpecDMError(
+            f'{started_together()} processes were started at once, each of which would write all images: add '
+            '--devices, the number of processes of each machine (and --num-nodes), or start one'
+        )
     given = {'given': _given(args), 'given_streams': args.given} if args.given else {}
     try:
         export(

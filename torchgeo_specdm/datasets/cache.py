@@ -5,7 +5,6 @@ A block is generated under its lock and appears under its name when it is comple
 there is whole, and a process that is killed leaves nothing but a lock, which the system drops.
 """
 
-import errno
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,10 @@ from filelock import FileLock, Timeout
 
 from torchgeo_specdm.datasets.block_files import DamagedBlockError, read_block, write_block
 from torchgeo_specdm.datasets.blocks import Block, RecentBlocks, keep
-from torchgeo_specdm.datasets.cache_home import BLOCK, enter, gigabytes, make_room
-from torchgeo_specdm.datasets.disk import full_disk_is_an_error, require_space
+from torchgeo_specdm.datasets.cache_home import BLOCK, REMEDY, enter, gigabytes, make_room, require_space
 from torchgeo_specdm.datasets.filling import Helpers, fill
 from torchgeo_specdm.datasets.wishes import Wishes
+from torchgeo_specdm.disk import READ_ONLY, disk_errors
 from torchgeo_specdm.errors import SpecDMError
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 # Files that stay mapped; the system allows some 65 000 maps in a process
 _MAPS = 8192
 _LOCKS = 'locks'
-_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class BlockCache(RecentBlocks):
@@ -65,7 +63,8 @@ class BlockCache(RecentBlocks):
         self.job = generate.job(
             home=str(home.absolute()), names=dict(names), sample_bytes=sample_bytes, max_bytes=max_bytes
         )
-        self.writable = self._enter({**names, 'settings': generate.settings.to_dict()})
+        with disk_errors(self.folder, REMEDY):
+            self.writable = self._enter({**names, 'settings': generate.settings.to_dict()})
         self._load = generate.load
         self._maps: OrderedDict[int, Block] = OrderedDict()
         self._sound: set[int] = set()
@@ -188,7 +187,7 @@ class BlockCache(RecentBlocks):
 
     def _make(self, number: int, wait: bool) -> Block:
         """The block, generated unless another process has done so meanwhile."""
-        with full_disk_is_an_error(self.folder, f'block {number}'):
+        with disk_errors(self.folder, REMEDY):
             lock = self.folder / _LOCKS / f'{number:08d}.lock'
             lock.parent.mkdir(parents=True, exist_ok=True)
             held = FileLock(lock).acquire(timeout=-1 if wait else 0)
@@ -203,19 +202,18 @@ class BlockCache(RecentBlocks):
             block = self._generate(number)
             if self.max_bytes is not None:
                 make_room(self.folder.parent, self.folder, self.block_bytes, self.max_bytes)
-            with full_disk_is_an_error(self.folder, f'block {number}'):
+            with disk_errors(self.folder, REMEDY):
                 write_block(self._path(number), block, self.key, number)
             self._sound.add(number)
             return self._find(number)
 
     def _enter(self, description: Mapping[str, Any]) -> bool:
         try:
-            with full_disk_is_an_error(self.folder, 'the cache'):
-                enter(self.folder.parent, self.key, description, self)
+            enter(self.folder.parent, self.key, description, self)
         except (FileExistsError, NotADirectoryError) as error:
             raise SpecDMError(f'the cache {self.folder.parent} is no folder: name one with cache=') from error
         except OSError as error:
-            if error.errno not in _READ_ONLY:
+            if error.errno not in READ_ONLY:
                 raise
             warnings.warn(
                 f'the cache {self.folder.parent} cannot be written to ({error.strerror}): new synthetic samples are '

@@ -21,6 +21,11 @@ from torchgeo_specdm.errors import SpecDMError
 VARIABLE = 'SPECDM_CACHE'
 SETTINGS, BLOCK = 'settings.json', '.safetensors'
 _USERS = 'users'
+# What to do where blocks cannot be written
+REMEDY = (
+    'free some (specdm cache list, specdm cache clear), name another folder with cache= or $SPECDM_CACHE, or keep '
+    'blocks in memory with cache=None'
+)
 # Locks that a forked child inherited: kept, as a lock that is destroyed there unlocks the file for the parent too
 _INHERITED: list[FileLock] = []
 
@@ -163,6 +168,25 @@ def make_room(home: Path, folder: Path, needed: int, limit: int) -> None:
                 if excess > 0:
                     path.unlink(missing_ok=True)
                     excess -= size
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Refuse what does not fit on the disk.
+
+    Args:
+        folder: Where to.
+        needed: Size [byte].
+        what: Of what.
+
+    Raises:
+        SpecDMError: The disk has less.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise SpecDMError(
+            f'{what} need {gigabytes(needed)}, and the disk of {folder} has {gigabytes(free)}: use fewer samples, '
+            f'{REMEDY}'
+        )
 
 
 def clear(home: Path, key: str | None = None) -> tuple[list[Kept], list[Kept]]:

@@ -13,9 +13,10 @@ from torch.utils.data import get_worker_info
 from torchgeo_specdm.datasets.block_files import DamagedBlockError
 from torchgeo_specdm.datasets.blocks import Block
 from torchgeo_specdm.datasets.cache import BlockCache
-from torchgeo_specdm.datasets.disk import full_disk_is_an_error
+from torchgeo_specdm.datasets.cache_home import REMEDY
 from torchgeo_specdm.datasets.producers import Producers
 from torchgeo_specdm.datasets.wishes import LOOK_AHEAD, POLL, Wishes
+from torchgeo_specdm.disk import disk_errors
 from torchgeo_specdm.errors import SpecDMError
 
 # How often a reader that waits repeats its wish, and looks for the producer [s]
@@ -104,6 +105,6 @@ class StreamedBlocks(BlockCache):
         return os.getppid() == self._parent and (trainer is None or trainer.is_alive())
 
     def _wish(self, number: int, end: int) -> None:
-        with full_disk_is_an_error(self.folder, 'a wish'):
+        with disk_errors(self.folder, REMEDY):
             self._wishes.add(number, end)
             self._producers.ensure()

@@ -5,7 +5,6 @@ appear under their names when they are complete, in the order in which the forma
 """
 
 import dataclasses
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.exporting.folder import replace_file
 from torchgeo_specdm.exporting.grid import Grid
 from torchgeo_specdm.spec import DatasetSpec
-
-_PARTIAL = '.partial-'
 
 
 @dataclass(frozen=True)
@@ -153,29 +151,3 @@ def differences(layout: DatasetSpec, spec: DatasetSpec) -> list[str]:
     if spec.ignore_index != layout.ignore_index:
         lines.append(f'ignore_index: {layout.ignore_index} against {spec.ignore_index}')
     return lines
-
-
-def replace_file(folder: Path, name: str, write: Callable[..., Any], *content: Any) -> None:
-    """Write a file that appears under its name when it is complete.
-
-    Args:
-        folder: Of the export; created.
-        name: Of the file, relative to the folder.
-        write: Called with the path to write to and ``content``.
-        content: What to write.
-    """
-    # In the folder itself, so that no folder of a sample is there before one of its files; processes of several
-    # machines may write there, so that the number of one is no name
-    partial = folder / f'{_PARTIAL}{uuid.uuid4().hex}'
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        write(partial, *content)
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        partial.replace(folder / name)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def is_partial(path: Path) -> bool:
-    """Whether a file is what a killed run has left of one."""
-    return path.name.startswith(_PARTIAL)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from torchgeo_specdm.datasets.filtered import FilterSummary
-from torchgeo_specdm.exporting.base import replace_file
+from torchgeo_specdm.exporting.folder import replace_file
 
 _NAME = 'blocks.jsonl'
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
+from rasterio.io import MemoryFile
 
 from torchgeo_specdm.plotting import class_colors
 from torchgeo_specdm.spec import DatasetSpec
@@ -36,25 +36,31 @@ def write_raster(
         unit: Unit of the values, in words.
         nodata: The value of pixels that hold none.
         colors: RGB (0-255) by value, of a single band.
+
+    Raises:
+        OSError: The disk is full, or the file may not be written.
     """
     count, height, width = values.shape
     profile = {'count': count, 'height': height, 'width': width, 'dtype': values.dtype, 'nodata': nodata, **place}
     # TIFF has colour tables for these types alone
     colors = colors if values.dtype in (np.uint8, np.uint16) else None
     profile |= {'photometric': 'palette'} if colors else {}
-    with rasterio.open(path, 'w', driver='GTiff', compress='deflate', **profile) as raster:
-        if colors:
-            raster.write_colormap(1, dict(colors))
-        raster.write(values)
-        raster.update_tags(**tags)
-        for band, name in enumerate(bands, 1):
-            raster.set_band_description(band, name)
-        if unit:
-            raster.units = (unit,) * count
-        for band, wavelength in enumerate(wavelengths or (), 1):
-            # As GDAL names what it finds in ENVI headers, and as it has named it in its own model since 3.10
-            raster.update_tags(band, wavelength=wavelength, wavelength_units='nm')
-            raster.update_tags(band, ns='IMAGERY', CENTRAL_WAVELENGTH_UM=f'{wavelength / 1000:.7g}')
+    with MemoryFile() as memory:
+        with memory.open(driver='GTiff', compress='deflate', **profile) as raster:
+            if colors:
+                raster.write_colormap(1, dict(colors))
+            raster.write(values)
+            raster.update_tags(**tags)
+            for band, name in enumerate(bands, 1):
+                raster.set_band_description(band, name)
+            if unit:
+                raster.units = (unit,) * count
+            for band, wavelength in enumerate(wavelengths or (), 1):
+                # As GDAL names what it finds in ENVI headers, and as it has named it in its own model since 3.10
+                raster.update_tags(band, wavelength=wavelength, wavelength_units='nm')
+                raster.update_tags(band, ns='IMAGERY', CENTRAL_WAVELENGTH_UM=f'{wavelength / 1000:.7g}')
+        # By Python: GDAL reports a file as written of which a full disk has taken a part
+        path.write_bytes(memory.getbuffer())
 
 
 def palette(spec: DatasetSpec, values: Iterable[int] | None = None) -> dict[int, tuple[int, int, int]]:

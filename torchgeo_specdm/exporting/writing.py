@@ -18,9 +18,11 @@ from torchgeo_specdm.checkpoint import read_json, write_json
 from torchgeo_specdm.datasets.exported import DESCRIPTION
 from torchgeo_specdm.datasets.filtered import Verdict
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
+from torchgeo_specdm.disk import disk_errors
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.exporting.base import Format, Item, replace_file
+from torchgeo_specdm.exporting.base import Format, Item
 from torchgeo_specdm.exporting.block_log import BlockLog
+from torchgeo_specdm.exporting.folder import at_work, is_begun, only_run, replace_file
 from torchgeo_specdm.ranks import Ranks
 
 # How long another machine may take to see a new file of a network's file system [s]
@@ -36,7 +38,7 @@ class Writing:
         dataset: Where the samples come from.
         layout: Which files there are.
         folder: Where they lie.
-        count: Number of samples.
+        count: Number of samples; there may be more already.
         settings: What the folder says of its samples, but for their number.
     """
 
@@ -50,24 +52,40 @@ class Writing:
 
         Raises:
             SpecDMError: Ranks would not write the same samples, or not to the same folder, or one of them has ended;
-                the device cannot be used, or has too little memory.
+                the device cannot be used, or has too little memory; the disk is full or may not be written; another
+                run is at work in the folder.
         """
+        # Here: a process of its own says what went wrong in it
+        with disk_errors(self.folder, 'the same command goes on, once it can'):
+            if ranks.index == 0:
+                with only_run(self.folder):
+                    self._work(ranks)
+            else:
+                self._work(ranks)
+
+    def _work(self, ranks: Ranks) -> None:
         if ranks.device is not None:
             self.dataset.device = ranks.device
         # One looks for all: others may be writing already when a rank that is late looks
-        missing = ranks.agree(_missing(self.layout, self.folder, self.count))
+        self.count, missing = ranks.agree(self._look())
         log = BlockLog(self.folder, ranks.index)
         if missing:
             self._require_same(ranks)
             size = self.dataset.block_size
             own = share(missing, size, ranks)
             self._begin(own, ranks)
-            self._write(own, self.count - sum(map(len, missing.values())), log, ranks, size)
+            with at_work(self.folder, ranks.index):
+                self._write(own, self.count - sum(map(len, missing.values())), log, ranks, size)
             # All files are there
             ranks.wait()
         counted = ranks.gather(log.blocks)
         if ranks.index == 0:
             self._finish(log, counted)
+
+    def _look(self) -> tuple[int, Units]:
+        """How many samples the folder is to hold, and which are missing."""
+        count = max(self.count, claimed(self.folder, self.settings))
+        return count, _missing(self.layout, self.folder, count)
 
     def _require_same(self, ranks: Ranks) -> None:
         """Refuse ranks whose samples differ, as those of another GPU do."""
@@ -119,6 +137,29 @@ class Writing:
         if self.dataset.filter is not None:
             log.merge({number: row for rows in counted for number, row in rows.items()})
             _describe(self.folder, {**self.settings, 'count': self.count, 'filtered': log.total.to_dict()})
+
+
+def claimed(folder: Path, settings: Mapping[str, Any]) -> int:
+    """How many samples of these settings the folder is meant to hold already.
+
+    Args:
+        folder: Of the export; it may be missing.
+        settings: What its description says of its samples, but for their number.
+
+    Raises:
+        SpecDMError: It holds something else.
+    """
+    description = folder / DESCRIPTION
+    if not description.is_file():
+        if folder.exists() and (not folder.is_dir() or is_begun(folder)):
+            raise SpecDMError(f'{folder} exists and holds no {DESCRIPTION}: name another folder with --out')
+        return 0
+    found = read_json(description)
+    if different := [name for name, value in settings.items() if found.get(name) != value]:
+        raise SpecDMError(
+            f'{folder} holds samples made with another {", ".join(different)}: name another folder with --out'
+        )
+    return int(found.get('count', 0))
 
 
 def share(missing: Units, block_size: int, ranks: Ranks) -> Units:
