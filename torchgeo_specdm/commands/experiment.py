@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.experiments.named import EXPERIMENTS
+from torchgeo_specdm.experiments.named import EXPERIMENTS, MODELS
 from torchgeo_specdm.experiments.plan import Experiment
 
 if TYPE_CHECKING:
@@ -16,11 +16,6 @@ _DESCRIPTION = """\
 Rerun an experiment of the paper, or one that it lacks, cell by cell. The same command resumes an interrupted run;
 processes with other --seeds and the same --out share the work. Writes OUT/NAME.md, .csv and .json.
 """
-# The paper's models
-_MODELS = {
-    'change': ('changeformer:v3', 'siamcrnn:resnet101'),
-    'segmentation': ('segformer:mit_b5', 'pfsegnet:resnet50'),
-}
 _FULL: dict[str, Any] = {
     'seeds': (0, 1, 2, 3, 4),
     'steps': 5000,
@@ -122,7 +117,7 @@ def _open(args: argparse.Namespace, experiment: Experiment) -> 'Bench':
     for name, folder in generators.items():
         spec.require_match(SpecDMPipeline.read_spec(folder), '--checkpoint', f'--{name}')
     data = open_data(spec, args.root, args.protocol, args.val_cities)
-    settings = _settings(args, {**_FULL, 'models': _MODELS[spec.task]})
+    settings = _settings(args, {**_FULL, 'models': MODELS[spec.task]})
     return Bench(data, generators, settings, Store(args.out / 'cells'))
 
 

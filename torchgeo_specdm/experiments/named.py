@@ -8,6 +8,11 @@ from collections.abc import Mapping
 
 from torchgeo_specdm.experiments.plan import ALL, Arm, DownstreamExperiment, Experiment, GeneratorExperiment, Paper
 
+MODELS = {
+    'change': ('changeformer:v3', 'siamcrnn:resnet101'),
+    'segmentation': ('segformer:mit_b5', 'pfsegnet:resnet50'),
+}
+"""The paper's models by task."""
 REAL, MIX = 'real', 'real + synthetic'
 _FIDS = ('FID image', 'FID image 2', 'FID mask', 'mSAD [rad]')
 _NONE = float('nan')
