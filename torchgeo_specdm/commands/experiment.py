@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.experiments.named import EXPERIMENTS, MODELS
+from torchgeo_specdm.experiments.named import EXPERIMENTS, MODELS, STEPS
 from torchgeo_specdm.experiments.plan import Experiment
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ processes with other --seeds and the same --out share the work. Writes OUT/NAME.
 """
 _FULL: dict[str, Any] = {
     'seeds': (0, 1, 2, 3, 4),
-    'steps': 5000,
+    'steps': STEPS,
     'batch_size': 16,
     'rates': (1e-3, 3e-3),
     'samples': 1000,
