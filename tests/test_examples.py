@@ -1,5 +1,6 @@
 """Every file in examples/ runs on tiny fakes, from a folder laid out as the files expect it."""
 
+import json
 import os
 import runpy
 from collections.abc import Iterator
@@ -22,9 +23,12 @@ EXAMPLES = Path(__file__).parents[1] / 'examples'
 # Its data comes from a second file
 AUTO = 'auto'
 GENERATORS = sorted(
-    path.stem for path in (EXAMPLES / 'conf').glob('*.yaml') if path.stem != AUTO and not path.stem.startswith('mixed-')
+    path.stem
+    for path in (EXAMPLES / 'conf').glob('*.yaml')
+    if path.stem != AUTO and not path.stem.startswith(('mixed-', 'experiment-'))
 )
 MIXED = sorted(path.stem for path in (EXAMPLES / 'conf').glob('mixed-*.yaml'))
+EXPERIMENT_FILES = sorted((EXAMPLES / 'conf').glob('experiment-*.yaml'))
 
 TRAINER = {
     'accelerator': 'cpu',
@@ -106,6 +110,18 @@ def test_a_generator_is_trained(name: str, workspace: Path) -> None:
     # Pixels are not reconstructed
     reconstructed = set() if 'pixels' in name else {'val/reconstructed'}
     assert pictures(written) == reconstructed | {'val/sampled', 'val/judged'}
+
+
+@pytest.mark.parametrize('path', EXPERIMENT_FILES, ids=lambda path: path.stem)
+def test_an_experiment_is_rehearsed(path: Path, tmp_path: Path) -> None:
+    """With the models of the file, in few steps on random scenes."""
+    given = yaml.safe_load(path.read_text())
+    command = ['experiment', 'augmentation', '--config', str(path), '--fast', '--seeds', '0', '--out', str(tmp_path)]
+    assert main(command) == 0
+    found = json.loads((tmp_path / 'augmentation.json').read_text())
+    assert found['settings']['models'] == given['model']
+    assert found['spec']['name'] == f'toy {given["task"]}'
+    assert {row['steps'] for row in found['cells']} == {4}
 
 
 def test_sizes_follow_from_the_data(workspace: Path) -> None:

@@ -273,23 +273,40 @@ def test_results_return_in_small_files(tmp_path: Path, monkeypatch: pytest.Monke
     assert calls > 3
     assert parts.join([out], back) == []
     assert (back / 'weights').read_bytes() == (work / 'weights').read_bytes()
-    damaged = next(out.rglob('slice-000.03'))
+    damaged = next(out.rglob('slice-000-*.03'))
     data = damaged.read_bytes()
     damaged.write_bytes(data[::-1])
     with pytest.raises(SpecDMError, match='damaged: copy them again'):
         parts.join([out], back)
     damaged.unlink()
-    assert parts.join([out], back) == ['slice-000.03']
+    assert parts.join([out], back) == [damaged.name]
     # What did not arrive is sent again
     parts.send_again(work / 'outbox')
     waiting = len(list((work / 'outbox').glob('slice-*')))
     left = parts.send(work / 'outbox', tmp_path / 'again')
     names = sorted(path.name for path in (tmp_path / 'again').iterdir())
-    assert names == ['slice-000.00', 'slice-000.01', 'slice-000.json']
+    assert names == [f'{damaged.stem}.{suffix}' for suffix in ('00', '01', 'json')]
     assert len(left) == waiting - len(names)
     # An archive that comes later has another name
     parts.store(work, [work / 'result.json'], work / 'outbox')
-    assert (work / 'outbox' / 'slice-001.json').is_file()
+    assert len(list((work / 'outbox').glob('slice-001-*.json'))) == 1
+
+
+def test_results_of_two_machines_are_joined(tmp_path: Path) -> None:
+    """Each numbers its archives from 0, and both go into one folder."""
+    out, back = tmp_path / 'out', tmp_path / 'back'
+    for seed in (0, 1):
+        work = tmp_path / f'machine {seed}'
+        (work / 'cells').mkdir(parents=True)
+        (work / 'cells' / f'seed-{seed}.json').write_text(str(seed))
+        parts.store(work, [work / 'cells' / f'seed-{seed}.json'], work / 'outbox')
+        assert not parts.send(work / 'outbox', out)
+    assert len(list(out.glob('slice-000-*.json'))) == 2
+    assert parts.join([out], back) == []
+    assert {path.name: path.read_text() for path in (back / 'cells').iterdir()} == {
+        'seed-0.json': '0',
+        'seed-1.json': '1',
+    }
 
 
 def test_the_plan_fits_the_presets(site: Path, tmp_path: Path) -> None:

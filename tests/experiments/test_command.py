@@ -56,7 +56,9 @@ def run(out: Path, name: str, *options: str) -> dict[str, Any]:
 def test_every_experiment_runs(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, experiment in EXPERIMENTS.items():
         run(tmp_path, name, '--fast', '--task', task)
-        assert 'the figures mean nothing' in (tmp_path / f'{name}.md').read_text()
+        text = (tmp_path / f'{name}.md').read_text()
+        assert 'the figures mean nothing' in text
+        assert 'verdict' not in text
         rows = list(csv.DictReader((tmp_path / f'{name}.csv').open()))
         if isinstance(experiment, DownstreamExperiment):
             assert len(rows) == 2 * len(experiment.arms)
@@ -136,6 +138,11 @@ def test_oscd_is_scored_on_whole_cities_beside_the_paper(tmp_path: Path) -> None
     first = found['tables'][grid._MEANS][0]
     assert first['mIoU, paper'] == 0.546
     assert first['real'] == data.count
+    # Of a few pairs and two cities there is no verdict
+    held = found['tables'][grid._BARS]
+    assert [row['verdict'] for row in held] == ['not measured'] * 3
+    assert held[1]['measured'] == found['tables'][grid._GAINS][1]['mIoU']
+    assert '**Reduced form**: 2 steps of linear.' in found['notes'][1]
     cells = [json.loads(path.read_text()) for path in (tmp_path / 'out' / 'cells').glob('*.json')]
     assert all(torch.tensor(cell['labelled']).sum() == 2 * 96 * 112 for cell in cells)
     assert len(cells) == 6

@@ -57,6 +57,7 @@ def test_scenes_take_all_pairs_that_overlap(oscd: Path) -> None:
     paper, scenes = (open_data(CHANGE, oscd, protocol) for protocol in ('paper', 'scenes'))
     assert len(scenes.pool) > 2 * len(paper.pool)
     assert scenes.count == len(scenes.pool)
+    assert (paper.protocol, scenes.protocol) == ('paper', 'scenes')
 
 
 def test_land_cover_is_that_of_whole_cities_and_both_dates_are_one_unit(oscd: Path) -> None:
@@ -94,6 +95,7 @@ def test_copies_of_a_place_are_in_one_split_of_segmunich(segmunich: Path) -> Non
     assert sum(map(len, found)) == len(set().union(*found)) == int(groups.max()) + 1
     assert sum(len(split) for split in splits) == len(patches)
     assert len(data.test.units) == len(found[0])
+    assert data.protocol == 'scenes'
 
 
 def test_what_has_no_experiment_is_refused(oscd: Path, segmunich: Path) -> None:

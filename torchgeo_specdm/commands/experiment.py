@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.experiments.named import EXPERIMENTS
+from torchgeo_specdm.experiments.named import EXPERIMENTS, MODELS
+from torchgeo_specdm.experiments.options import FAST, FULL, add_options, complete
 from torchgeo_specdm.experiments.plan import Experiment
 
 if TYPE_CHECKING:
@@ -16,26 +17,6 @@ _DESCRIPTION = """\
 Rerun an experiment of the paper, or one that it lacks, cell by cell. The same command resumes an interrupted run;
 processes with other --seeds and the same --out share the work. Writes OUT/NAME.md, .csv and .json.
 """
-# The paper's models
-_MODELS = {
-    'change': ('changeformer:v3', 'siamcrnn:resnet101'),
-    'segmentation': ('segformer:mit_b5', 'pfsegnet:resnet50'),
-}
-_FULL: dict[str, Any] = {
-    'seeds': (0, 1, 2, 3, 4),
-    'steps': 5000,
-    'batch_size': 16,
-    'rates': (1e-3, 3e-3),
-    'samples': 1000,
-}
-_FAST: dict[str, Any] = {
-    'models': ('unet:mobilenet_v2',),
-    'seeds': (0, 1),
-    'steps': 4,
-    'batch_size': 4,
-    'rates': (1e-3,),
-    'samples': 24,
-}
 
 
 def add_parser(commands: Any) -> None:
@@ -46,43 +27,12 @@ def add_parser(commands: Any) -> None:
         description=_DESCRIPTION,
         epilog=f'experiments:\n{_LIST}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
     add('name', metavar='NAME', choices=EXPERIMENTS, help='one of those below')
-    add('--root', type=Path, help='folder of the real data: OSCD or SegMunich')
-    add('--checkpoint', help='the generator: folder, name that "specdm checkpoints" lists, or hf://owner/name')
-    add('--against', metavar='CHECKPOINT', help='another generator: LDM, or the one without the loss on angles')
-    add('--protocol', choices=('paper', 'scenes'), default='paper', help='as many pairs as the paper, or all (paper)')
-    add(
-        '--val-cities',
-        nargs='+',
-        default=(),
-        metavar='CITY',
-        help='train cities of OSCD that no generator learned from',
-    )
-    add(
-        '--model',
-        nargs='+',
-        dest='models',
-        metavar='NAME[:OPTION]',
-        help="downstream models, as unet:resnet18 (default: the paper's)",
-    )
-    add('--seeds', nargs='+', type=int, metavar='SEED', help=f'of trainings, or samples (default: {_words("seeds")})')
-    add('--steps', type=int, help=f'optimiser steps of every cell (default: {_FULL["steps"]})')
-    add('--batch-size', type=int, metavar='N', help=f'pairs in a batch (default: {_FULL["batch_size"]})')
-    add(
-        '--lr',
-        nargs='+',
-        type=float,
-        dest='rates',
-        metavar='RATE',
-        help=f'learning rates to choose from on the val scenes (default: {_words("rates")})',
-    )
-    add('--samples', type=int, metavar='N', help=f'that are compared with real ones (default: {_FULL["samples"]})')
-    add('--device', help='cpu, cuda or cuda:N (default: a GPU where there is one)')
-    add('--fast', action='store_true', help='run in small on random scenes: shows that it runs, needs nothing')
-    add('--task', choices=('change', 'segmentation'), default='segmentation', help='of --fast (default: %(default)s)')
-    add('--out', type=Path, default=Path('runs/experiments'), help='folder to write to (default: %(default)s)')
+    add('--config', type=Path, metavar='FILE', help='YAML that gives the options below; those given here win')
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -97,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
     """
     from torchgeo_specdm.experiments.table import Report
 
+    args = complete(args)
     experiment = EXPERIMENTS[args.name]
     bench = _fast(args) if args.fast else _open(args, experiment)
     about = []
@@ -122,7 +73,7 @@ def _open(args: argparse.Namespace, experiment: Experiment) -> 'Bench':
     for name, folder in generators.items():
         spec.require_match(SpecDMPipeline.read_spec(folder), '--checkpoint', f'--{name}')
     data = open_data(spec, args.root, args.protocol, args.val_cities)
-    settings = _settings(args, {**_FULL, 'models': _MODELS[spec.task]})
+    settings = _settings(args, {**FULL, 'models': MODELS[spec.task]})
     return Bench(data, generators, settings, Store(args.out / 'cells'))
 
 
@@ -135,7 +86,7 @@ def _fast(args: argparse.Namespace) -> 'Bench':
     data, folder = toy_data(args.task), args.out / f'fast-{args.task}'
     names = ('checkpoint', 'against')
     generators = {name: write_toy_generator(folder / name, data, seed) for seed, name in enumerate(names)}
-    settings = _settings(args, _FAST)
+    settings = _settings(args, FAST)
     return Bench(data, generators, settings, Store(folder / 'cells'), folder / 'cache', {'steps': 2})
 
 
@@ -146,7 +97,3 @@ def _settings(args: argparse.Namespace, defaults: dict[str, Any]) -> 'Settings':
     given = {name: getattr(args, name) for name in defaults if getattr(args, name) is not None}
     lists = {name: tuple(dict.fromkeys(value)) for name, value in given.items() if isinstance(value, list)}
     return Settings(**{**defaults, **given, **lists}, device=args.device)
-
-
-def _words(name: str) -> str:
-    return ' '.join(f'{value:g}' for value in _FULL[name])

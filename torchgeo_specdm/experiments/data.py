@@ -65,6 +65,7 @@ class Data:
         held_out: Patches of ``test``, map-style.
         mean: Mean of each band, ``(C,)``.
         std: Standard deviation of each band, ``(C,)``.
+        protocol: Which one; None of data that no figure is to be judged on.
     """
 
     spec: DatasetSpec
@@ -75,6 +76,7 @@ class Data:
     held_out: Any
     mean: Tensor
     std: Tensor
+    protocol: str | None = None
 
     def drawn(self, count: int | None = None) -> Subset[Any]:
         """Some pairs of the pool; fewer are among the more.
@@ -161,7 +163,7 @@ def oscd_data(
     pool = cut('train', 0.0 if protocol == 'paper' else 0.5)
     mean, std = (torch.tensor([table[band] for band in spec.bands]) for table in (MEAN, STD))
     count = pairs_drawn(spec, protocol, pool)
-    return Data(spec, pool, count, scenes('val'), scenes('test'), cut('test', 0.0), mean, std)
+    return Data(spec, pool, count, scenes('val'), scenes('test'), cut('test', 0.0), mean, std, protocol)
 
 
 def pairs_drawn(spec: DatasetSpec, protocol: str, pool: Any) -> int:

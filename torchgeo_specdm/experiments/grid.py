@@ -19,8 +19,10 @@ from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.downstream.registry import DOWNSTREAM, make_model
 from torchgeo_specdm.downstream.scenes import count_scenes
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.experiments.bars import REAL_PAIRS, SEEDS, TEST_CITIES, Bar, judge
 from torchgeo_specdm.experiments.bench import Bench, Settings
-from torchgeo_specdm.experiments.data import SUBSET_SEED, Scenes
+from torchgeo_specdm.experiments.data import SUBSET_SEED, Data, Scenes
+from torchgeo_specdm.experiments.named import MODELS, STEPS
 from torchgeo_specdm.experiments.plan import Arm, DownstreamExperiment
 from torchgeo_specdm.experiments.progress import Progress, duration
 from torchgeo_specdm.experiments.results import Results, best
@@ -34,6 +36,10 @@ _MEANS = 'Scores on whole test scenes, mean ± standard deviation over the seeds
 _GAINS = (
     'Gains of the mean over the seeds, with 95 % intervals by bootstrap over test scenes and seeds, and in how many '
     'seeds the score is higher:'
+)
+_BARS = (
+    f'What must hold, with {REAL_PAIRS} real pairs, {TEST_CITIES} whole test cities and {SEEDS} seeds; with fewer it '
+    'is not measured:'
 )
 # The paper's values are of these models
 _PAPER_MODELS = {'OSCD': 'changeformer:v3', 'SegMunich': 'segformer:mit_b5'}
@@ -197,8 +203,16 @@ def run(experiment: DownstreamExperiment, bench: Bench, report: Report) -> None:
             'val': bench.data.val.units,
         }
         tables = {_MEANS: results.means(), _GAINS: results.gains()}
+        if bars := _bars(experiment, bench.data):
+            scenes = len(bench.data.test.units)
+            tables[_BARS] = judge(bars, tables[_MEANS], tables[_GAINS], seeds=number, scenes=scenes)
         text = report.write(results.cells(), tables, made, _notes(experiment, grid, seeds))
     print(f'\n{text}')
+
+
+def _bars(experiment: DownstreamExperiment, data: Data) -> Sequence[Bar]:
+    """What must hold on this data: nothing on random scenes, or where other pairs are drawn than the paper's."""
+    return experiment.bars.get(data.spec.name, ()) if data.protocol == 'paper' else ()
 
 
 def _notes(experiment: DownstreamExperiment, grid: Grid, seeds: Sequence[int]) -> list[str]:
@@ -214,6 +228,12 @@ def _notes(experiment: DownstreamExperiment, grid: Grid, seeds: Sequence[int]) -
         f'those that scored best on {len(data.val.units)} val scenes. Seeds: {", ".join(map(str, seeds))}. Learning '
         f'rate: {rates}.'
     ]
+    full = MODELS[data.spec.task]
+    if data.protocol and (settings.steps < STEPS or not set(settings.models) <= set(full)):
+        notes.append(
+            f'**Reduced form**: {settings.steps} steps of {", ".join(settings.models)}. The full form is {STEPS} steps '
+            f'of {" and ".join(full)}.'
+        )
     if data.spec.name in experiment.paper:
         notes.append(f"The paper's values are of {_PAPER_MODELS[data.spec.name]} on patches, not on whole scenes.")
     return notes

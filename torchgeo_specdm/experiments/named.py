@@ -6,9 +6,17 @@ of its rows, the ones that Table 5 repeats are given.
 
 from collections.abc import Mapping
 
+from torchgeo_specdm.experiments.bars import Gained, HigherInEverySeed, Level
 from torchgeo_specdm.experiments.plan import ALL, Arm, DownstreamExperiment, Experiment, GeneratorExperiment, Paper
 
-REAL, MIX = 'real', 'real + synthetic'
+MODELS = {
+    'change': ('changeformer:v3', 'siamcrnn:resnet101'),
+    'segmentation': ('segformer:mit_b5', 'pfsegnet:resnet50'),
+}
+"""The paper's models by task."""
+STEPS = 5000
+"""Optimiser steps of a cell; fewer are a reduced form."""
+REAL, LDM, MIX = 'real', 'real + LDM', 'real + synthetic'
 _FIDS = ('FID image', 'FID image 2', 'FID mask', 'mSAD [rad]')
 _NONE = float('nan')
 
@@ -23,6 +31,14 @@ _RATIOS = {
     'real + 5x': _OURS,
 }
 
+
+# What must hold on OSCD. The control is real pairs alone, for as many steps and in as many orientations as the others
+_CONTROL = Level('F1 of change of real pairs alone, the control', '≈ 0.28', 'F1 of change', REAL, 0.5)
+_GAINS = (
+    Gained('mIoU of real + synthetic over the control', '+0.027', 'mIoU', MIX, REAL, 0.02),
+    Gained('mF1 of real + synthetic over the control', '+0.034', 'mF1', MIX, REAL, 0.03),
+)
+_OVER_LDM = HigherInEverySeed('mIoU of real + synthetic over real + LDM', '+0.039', 'mIoU', MIX, LDM)
 
 _SIZES = {'10': 10, '25': 25, '50': 50, '100': 100, 'all': ALL}
 _KINDS = {' real': 0, ' real + synthetic': 5}
@@ -63,12 +79,14 @@ EXPERIMENTS: dict[str, Experiment] = {
         'Do synthetic pairs help beside real ones, and do they suffice alone? (Table 3)',
         {REAL: Arm(), 'synthetic': Arm(real=0, ratio=5), MIX: Arm(ratio=5)},
         paper=_paper({REAL: _BASELINE, MIX: _OURS}),
+        bars={'OSCD': (_CONTROL, *_GAINS)},
     ),
     'against-ldm': DownstreamExperiment(
         'Do they help more than those of a single-stream LDM? (Table 5)',
-        {REAL: Arm(), 'real + LDM': Arm(ratio=5, generator='against'), MIX: Arm(ratio=5)},
-        ((MIX, REAL), ('real + LDM', REAL), (MIX, 'real + LDM')),
-        paper=_paper({REAL: _BASELINE, 'real + LDM': _LDM, MIX: _OURS}),
+        {REAL: Arm(), LDM: Arm(ratio=5, generator='against'), MIX: Arm(ratio=5)},
+        ((MIX, REAL), (LDM, REAL), (MIX, LDM)),
+        paper=_paper({REAL: _BASELINE, LDM: _LDM, MIX: _OURS}),
+        bars={'OSCD': (_CONTROL, *_GAINS, _OVER_LDM)},
     ),
     'ratio': DownstreamExperiment(
         'How many synthetic pairs for each real one? (Table 6, and ten)',
@@ -116,5 +134,6 @@ EXPERIMENTS: dict[str, Experiment] = {
             ('real + synthetic, not augmented', 'real, not augmented, a sixth of the steps'),
             ('real + synthetic, not augmented', 'real, not augmented'),
         ),
+        bars={'OSCD': (_CONTROL,)},
     ),
 }

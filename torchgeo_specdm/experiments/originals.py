@@ -62,7 +62,8 @@ def open_segmunich(spec: DatasetSpec, root: Path, protocol: str) -> Data:
         raise SpecDMError(f'{len(patches)} patches of SegMunich are too few to validate, to test and to learn from')
     seen = some_samples(pool, _STATISTICS_PATCHES)
     mean, std = band_statistics(seen[index]['image'] for index in range(len(seen)))
-    return Data(spec, pool, pairs_drawn(spec, protocol, pool), scenes(val), scenes(test), chosen(test), mean, std)
+    count = pairs_drawn(spec, protocol, pool)
+    return Data(spec, pool, count, scenes(val), scenes(test), chosen(test), mean, std, protocol)
 
 
 def _dealt(groups: Tensor, share: float, taken: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from torchgeo_specdm.experiments.bars import Bar
+
 if TYPE_CHECKING:
     from torchgeo_specdm.experiments.bench import Bench
     from torchgeo_specdm.experiments.table import Report
@@ -70,10 +72,12 @@ class DownstreamExperiment(Experiment):
     Attributes:
         arms: Data configurations by name.
         gains: Which arm is compared with which; by default all others with the first.
+        bars: What must hold with the protocol ``paper``, by name of the dataset.
     """
 
     arms: Mapping[str, Arm]
     gains: tuple[tuple[str, str], ...] = ()
+    bars: Mapping[str, tuple[Bar, ...]] = field(kw_only=True, default_factory=dict)
 
     @property
     def needs(self) -> frozenset[str]:

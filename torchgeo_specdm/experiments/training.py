@@ -16,12 +16,12 @@ to the same bits.
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +30,7 @@ from tqdm import tqdm
 from torchgeo_specdm.datasets.device import same_arithmetic
 from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.functional.dihedral import ORIENTATIONS, dihedral
+from torchgeo_specdm.experiments.batches import batches, generator, order, turned
 
 _WARM_UP = 0.05
 _LARGEST_GRADIENT = 1.0
@@ -109,6 +109,7 @@ def train(
     Args:
         model: On the device where it is trained; a GPU multiplies in bfloat16.
         pairs: Map-style dataset of ``image`` (raw units) and ``mask`` in the shapes of :mod:`torchgeo_specdm.spec`.
+            If they take at most 2 GiB as 16-bit integers, they are read once and kept on the device.
         budget: How long and how.
         mean: Mean of each band, ``(C,)``.
         std: Standard deviation of each band, ``(C,)``.
@@ -132,14 +133,17 @@ def train(
     scale = mean.to(device).view(-1, 1, 1), std.to(device).view(-1, 1, 1)
     devices = [device] if device.type == 'cuda' else []
     saved = time.monotonic()
-    with torch.random.fork_rng(devices=devices), same_arithmetic(device):
-        bar = tqdm(range(run.step, budget.steps), text, budget.steps, initial=run.step, unit='step')
-        for step in bar:
+    steps = range(run.step, budget.steps)
+    source = batches(pairs, [order(len(pairs), step, budget.batch_size, seed) for step in steps], device)
+    with torch.random.fork_rng(devices=devices), same_arithmetic(device), closing(source):
+        bar = tqdm(steps, text, budget.steps, initial=run.step, unit='step')
+        for step, (image, mask) in zip(bar, source, strict=True):
             run.pause(check, state)
-            draw = _generator(seed, step)
+            draw = generator(seed, step)
             torch.manual_seed(int(torch.randint(2**62, (), generator=draw)))
-            image, mask = _batch(pairs, _order(len(pairs), step, budget.batch_size, seed), draw if augment else None)
-            run.update(_loss(model, (image.to(device) - scale[0]) / scale[1], mask.to(device)), step)
+            if augment:
+                image, mask = turned(image, mask, draw)
+            run.update(_loss(model, (image - scale[0]) / scale[1], mask), step)
             if step + 1 in budget.validated:
                 run.validated(validate(model))
             if state is not None and time.monotonic() - saved >= _SAVE_EVERY:
@@ -212,31 +216,3 @@ def _loss(model: DenseModel, image: Tensor, mask: Tensor) -> Tensor:
         loss = dense_loss(model(image), mask)
         extra = model.extra_loss(mask)
     return loss if extra is None else loss + extra
-
-
-def _generator(*words: int) -> torch.Generator:
-    state = np.random.SeedSequence(words).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-
-
-def _order(size: int, step: int, batch_size: int, seed: int) -> list[int]:
-    """Which pairs a step sees: one epoch after the other, each in an order of its own, cut into batches."""
-    places = range(step * batch_size, (step + 1) * batch_size)
-    epochs = {place // size for place in places}
-    orders = {epoch: torch.randperm(size, generator=_generator(seed, epoch, 1)).tolist() for epoch in epochs}
-    return [orders[place // size][place % size] for place in places]
-
-
-def _batch(pairs: Any, indices: Sequence[int], draw: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Images and masks ``(B, H, W)``, in orientations that ``draw`` decides."""
-    many = getattr(pairs, '__getitems__', None)
-    # The same pair may be in a batch twice
-    samples = many(list(indices)) if callable(many) else [pairs[index] for index in indices]
-    turns = [0] * len(samples)
-    if draw is not None:
-        turns = torch.randint(ORIENTATIONS, (len(samples),), generator=draw).tolist()
-    image, mask = (
-        torch.stack([dihedral(sample[key], turn) for sample, turn in zip(samples, turns, strict=True)])
-        for key in ('image', 'mask')
-    )
-    return image.float(), mask.long().view(len(mask), *mask.shape[-2:])

@@ -1,7 +1,8 @@
 """Brings results back where only a few files of a limited size return: archives in shards, and how they are joined.
 
 What is finished waits in ``outbox`` and goes to --out as far as the limits allow, the oldest first; the next call sends
-what is left. ``slice-N.json`` says of which shards an archive is made and what its SHA-256 is.
+what is left. ``slice-N-HASH.json`` says of which shards an archive is made and what its SHA-256 is. N is the order of
+one machine; HASH, the first digits of that SHA-256, tells archives of several machines apart.
 """
 
 import hashlib
@@ -15,6 +16,8 @@ from torchgeo_specdm.errors import SpecDMError
 SHARD = 15 * 2**20
 # What one call brings back
 MOST_FILES, MOST_BYTES = 8, 62 * 2**20
+# Of the SHA-256 in a name
+_DIGITS = 8
 
 
 def store(work: Path, files: Iterable[Path], outbox: Path) -> None:
@@ -24,19 +27,19 @@ def store(work: Path, files: Iterable[Path], outbox: Path) -> None:
         return
     outbox.mkdir(parents=True, exist_ok=True)
     number = len(list(outbox.glob('slice-*.json'))) + len(list((outbox / 'sent').glob('slice-*.json')))
-    name = f'slice-{number:03d}'
-    archive = outbox / f'.{name}.tar'
+    archive, shards = outbox / '.archive.tar', []
     with tarfile.open(archive, 'w') as tar:
         for path in chosen:
             tar.add(path, path.relative_to(work).as_posix())
-    digest, shards = hashlib.sha256(), []
     with archive.open('rb') as file:
+        sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
+        name = f'slice-{number:03d}-{sha256[:_DIGITS]}'
+        file.seek(0)
         while data := file.read(SHARD):
-            digest.update(data)
             shards.append(f'{name}.{len(shards):02d}')
             (outbox / shards[-1]).write_bytes(data)
     archive.unlink()
-    write_json(outbox / f'{name}.json', {'sha256': digest.hexdigest(), 'shards': shards})
+    write_json(outbox / f'{name}.json', {'sha256': sha256, 'shards': shards})
 
 
 def send(outbox: Path, out: Path) -> list[str]:
