@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,6 +28,7 @@ from tqdm import tqdm
 
 from torchgeo_specdm.datasets.device import same_arithmetic
 from torchgeo_specdm.downstream.base import DenseModel
+from torchgeo_specdm.draws import mixed_generator
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional.dihedral import ORIENTATIONS, dihedral
 
@@ -136,7 +136,7 @@ def train(
         bar = tqdm(range(run.step, budget.steps), text, budget.steps, initial=run.step, unit='step')
         for step in bar:
             run.pause(check, state)
-            draw = _generator(seed, step)
+            draw = mixed_generator(seed, step)
             torch.manual_seed(int(torch.randint(2**62, (), generator=draw)))
             image, mask = _batch(pairs, _order(len(pairs), step, budget.batch_size, seed), draw if augment else None)
             run.update(_loss(model, (image.to(device) - scale[0]) / scale[1], mask.to(device)), step)
@@ -214,16 +214,11 @@ def _loss(model: DenseModel, image: Tensor, mask: Tensor) -> Tensor:
     return loss if extra is None else loss + extra
 
 
-def _generator(*words: int) -> torch.Generator:
-    state = np.random.SeedSequence(words).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-
-
 def _order(size: int, step: int, batch_size: int, seed: int) -> list[int]:
     """Which pairs a step sees: one epoch after the other, each in an order of its own, cut into batches."""
     places = range(step * batch_size, (step + 1) * batch_size)
     epochs = {place // size for place in places}
-    orders = {epoch: torch.randperm(size, generator=_generator(seed, epoch, 1)).tolist() for epoch in epochs}
+    orders = {epoch: torch.randperm(size, generator=mixed_generator(seed, epoch, 1)).tolist() for epoch in epochs}
     return [orders[place // size][place % size] for place in places]
 
 
