@@ -4,7 +4,8 @@ Three kills of each command are part of the suite (``tests/test_kill.py``), more
 
     python -m tests.kill --kills 50 --seed 0
 
-A run of ``fit`` saves its state every five minutes; these are shorter, so that a killed one begins its stage again.
+A run of ``fit`` saves its state every five minutes; these do so after every step, and every second one is killed right
+after it, so that a stage goes on from there.
 """
 
 import argparse
@@ -20,16 +21,39 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import torch
 import yaml
+from lightning.pytorch import Trainer
 
 from tests.conftest import tiny_pipeline, tiny_spec
+from torchgeo_specdm import fit as fit_module
 from torchgeo_specdm.cli import main as specdm
 from torchgeo_specdm.datasets import SpecDMSynthetic
+from torchgeo_specdm.resume import ResumeCheckpoint
 
 SAMPLES, BLOCK = 6, 2
-TRAINER = {'accelerator': 'cpu', 'max_steps': 3, 'logger': False, 'enable_progress_bar': False}
+TRAINER = {'accelerator': 'cpu', 'max_steps': 5, 'logger': False, 'enable_progress_bar': False}
+
+
+# States that both stages save: one after each step, and one at the end
+STATES = 12
+
+
+class _EachStep(ResumeCheckpoint):
+    """Saves the state after each step, and dies of the state with the number ``last``."""
+
+    saved, last = 0, 0
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, every=0.0)
+
+    def _save(self, trainer: Trainer) -> None:
+        super()._save(trainer)
+        _EachStep.saved += 1
+        if _EachStep.saved == self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _quiet(*arguments: str) -> None:
@@ -50,7 +74,8 @@ def fit(checkpoint: Path, folder: Path) -> None:
     }
     path = folder.parent / f'{folder.name}.yaml'
     path.write_text(yaml.safe_dump(config))
-    _quiet('fit', '--config', str(path))
+    with mock.patch.object(fit_module, 'ResumeCheckpoint', _EachStep):
+        _quiet('fit', '--config', str(path))
 
 
 def _sample(*options: str) -> Callable[[Path, Path], None]:
@@ -87,16 +112,17 @@ def results(name: str, folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
 
 
-def _child(name: str, checkpoint: Path, folder: Path) -> None:
+def _child(name: str, checkpoint: Path, folder: Path, states: int) -> None:
     # Its own group, so that the processes of a killed run end with it
     os.setpgrp()
     torch.set_num_threads(1)
+    _EachStep.last = states
     COMMANDS[name](checkpoint, folder)
 
 
-def start(name: str, checkpoint: Path, folder: Path) -> multiprocessing.Process:
-    """A command in a child of its own, forked: all libraries are there already."""
-    child = multiprocessing.get_context('fork').Process(target=_child, args=(name, checkpoint, folder))
+def start(name: str, checkpoint: Path, folder: Path, states: int = 0) -> multiprocessing.Process:
+    """A command in a child of its own, forked: all libraries are there already; it may die after so many states."""
+    child = multiprocessing.get_context('fork').Process(target=_child, args=(name, checkpoint, folder, states))
     child.start()
     return child  # type: ignore[return-value]
 
@@ -133,17 +159,22 @@ def kill(name: str, kills: int, seed: int, root: Path) -> list[str]:
     expected, moments, wrong = results(name, root / 'quiet'), random.Random(seed), []
     for number in range(kills):
         folder, moment = root / f'killed{number}', moments.uniform(0, duration)
-        child = start(name, checkpoint, folder)
-        time.sleep(moment)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid or 0, signal.SIGKILL)
+        states = moments.randint(1, STATES) if name == 'fit' and number % 2 else 0
+        when = f'state {states}' if states else f'{moment:.2f} s'
+        child = start(name, checkpoint, folder, states)
+        if not states:
+            time.sleep(moment)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid or 0, signal.SIGKILL)
         child.join()
+        if states and child.exitcode != -signal.SIGKILL:
+            wrong.append(f'{name} did not come to {when}')
         torn = [path for path, digest in results(name, folder).items() if expected.get(path) != digest]
-        wrong += [f'{name}, killed after {moment:.2f} s: {path} is half written' for path in torn]
+        wrong += [f'{name}, killed after {when}: {path} is half written' for path in torn]
         complete(name, checkpoint, folder)
         if (found := results(name, folder)) != expected:
             different = sorted(path for path in found | expected if found.get(path) != expected.get(path))
-            wrong.append(f'{name}, killed after {moment:.2f} s: {", ".join(different)} differ')
+            wrong.append(f'{name}, killed after {when}: {", ".join(different)} differ')
     return wrong
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -15,18 +16,26 @@ from torchgeo_specdm.tasks import LatentDiffusionTask
 
 
 class TellingTask(LatentDiffusionTask):
-    """Notes a number that each process draws, and what its weights are at the end."""
+    """Notes what each process draws and reads in each step, and what its weights are at the end."""
 
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        self.drawn = float(torch.rand(()))
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.drawn: list[float] = []
+        self.read: list[float] = []
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        self.drawn.append(float(torch.rand(())))
+        self.read += batch['latents'].double().sum((1, 2, 3)).tolist()
 
     def on_train_end(self) -> None:
         super().on_train_end()
         weights = float(sum(p.double().abs().sum() for p in self.model.parameters()))
         written = (self.root / self.output / 'specdm.json').is_file()
         path = self.root / f'rank{self.global_rank}.yaml'
-        path.write_text(yaml.safe_dump({'drawn': self.drawn, 'weights': weights, 'written': written}))
+        path.write_text(
+            yaml.safe_dump({'drawn': self.drawn, 'read': self.read, 'weights': weights, 'written': written})
+        )
 
 
 def test_two_processes_train_one_generator(tmp_path: Path) -> None:
@@ -47,7 +56,9 @@ def test_two_processes_train_one_generator(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
     first, second = (yaml.safe_load((tmp_path / f'rank{rank}.yaml').read_text()) for rank in (0, 1))
-    assert first['drawn'] != second['drawn']
+    assert len({*first['drawn'], *second['drawn']}) == 4
+    assert not {*first['read']} & {*second['read']}
+    assert len({*first['read'], *second['read']}) == 2 * 2 * FakeDataModule().batch_size
     assert first['weights'] == second['weights']
     assert first['written'] is second['written'] is True
     pipeline = SpecDMPipeline.from_pretrained(tmp_path / 'checkpoint')

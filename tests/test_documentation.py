@@ -108,12 +108,6 @@ def test_cache() -> None:
     assert len(run('docs/cache.md', SpecDMSynthetic=SpecDMSynthetic)['synthetic']) == 4
 
 
-def test_several_gpus(own_cache: Path) -> None:
-    generator(tiny_spec('segmentation'), 'runs/oscd/checkpoint')
-    run('docs/multi-gpu.md')
-    assert [path for path in own_cache.rglob('*') if path.is_file()]
-
-
 def test_streaming() -> None:
     spec = tiny_spec('segmentation')
     generator(spec, 'runs/oscd/checkpoint')

@@ -9,7 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'torchgeo_specdm'
 LAYERS = {
-    **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes', 'typed', 'disk'], 0),
+    **dict.fromkeys(
+        ['errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes', 'typed', 'disk', 'draws'], 0
+    ),
     **dict.fromkeys(['functional', 'models', 'diffusion'], 1),
     **dict.fromkeys(['strangers', 'checkpoint', 'description', 'parts', 'pipeline'], 2),
     **dict.fromkeys(['plotting', 'class_statistics', 'ranks'], 2),
@@ -21,7 +23,7 @@ LAYERS = {
 }
 # These run where neither TorchGeo nor GDAL is installed
 LIGHT = (
-    *('errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes', 'typed'),
+    *('errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes', 'typed', 'draws'),
     *('functional', 'models', 'diffusion', 'strangers', 'checkpoint', 'description', 'parts', 'pipeline'),
 )
 HEAVY = {'torchgeo', 'rasterio', 'kornia', 'lightning', 'pytorch_lightning'}

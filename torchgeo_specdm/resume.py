@@ -32,18 +32,23 @@ class ResumeCheckpoint(Checkpoint):
         self.path = path
         self.every = every
         self._saved = time.monotonic()
-        self._first_step = 0
+        self._first_step = self._last_step = 0
         self._stop = False
         self._handler: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock and watch for Ctrl-C."""
         self._saved, self._first_step = time.monotonic(), trainer.global_step
+        self._last_step = self._first_step
         if threading.current_thread() is threading.main_thread():
             self._handler = signal.signal(signal.SIGINT, self._interrupt)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop if asked to, or save when it is time."""
+        # The gradients of a step that is half accumulated are not part of a state
+        if trainer.global_step == self._last_step:
+            return
+        self._last_step = trainer.global_step
         self._stop_if_asked()
         # One process decides for all, or they would wait for one another
         if trainer.strategy.broadcast(time.monotonic() - self._saved >= self.every):

@@ -4,6 +4,7 @@ A datamodule of TorchGeo normalises and augments each batch for its task. A gene
 are, so the wrappers here read the datasets of the datamodule and leave its batch transforms alone.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
 from torchgeo_specdm import compat
+from torchgeo_specdm.datasets.epochs import EpochSampler, ResumableLoader, place_of
+from torchgeo_specdm.draws import mixed_generator, mixed_seed
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import dihedral
 from torchgeo_specdm.functional.dihedral import ORIENTATIONS
@@ -23,6 +26,8 @@ from torchgeo_specdm.spec import DatasetSpec, find_spec, one_hot
 
 # Enough pixels for a mean and a standard deviation: 512 patches of 128 px are 8 million
 _STATISTICS_SAMPLES = 512
+# What randomness is for; a word of each seed, so that no two purposes share one
+_ORDER, _ORIENTATION, _STEP = 1, 2, 3
 
 
 def _pairs(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -60,6 +65,10 @@ class GeneratorDataModule(LightningDataModule):
         real: Any datamodule of TorchGeo without geographic sampling, or a :class:`PairDataModule`.
         spec: Description of the data, where its datasets carry none.
         dihedral: Turn and flip train batches at random (all eight orientations).
+
+    Attributes:
+        seed: Of all that a training draws; PyTorch's when a fit starts (that of ``seed_everything``), and when one is
+            resumed, that of its start.
     """
 
     def __init__(self, real: LightningDataModule, spec: DatasetSpec | None = None, dihedral: bool = True) -> None:
@@ -68,6 +77,7 @@ class GeneratorDataModule(LightningDataModule):
             raise SpecDMError(f'a generator learns from a NonGeoDataModule, not from {type(real).__name__}')
         self.real: Any = real
         self.dihedral = dihedral
+        self.seed = torch.initial_seed()
         self._spec = spec
 
     @property
@@ -95,6 +105,9 @@ class GeneratorDataModule(LightningDataModule):
         Raises:
             SpecDMError: The train split is empty, its samples contradict the spec, or there is one class.
         """
+        # Before anything is seeded anew; the order of an epoch is one of all ranks
+        seed = torch.initial_seed()
+        self.seed = self.trainer.strategy.broadcast(seed) if self.trainer else seed
         self.real.trainer = self.trainer
         # A generator is validated with the statistics of its train split: fit is the stage that makes both
         self.real.setup('fit')
@@ -129,18 +142,41 @@ class GeneratorDataModule(LightningDataModule):
             torch.zeros(count, dtype=torch.long),
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """The seed."""
+        return {'seed': self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the seed."""
+        self.seed = state_dict['seed']
+
+    def step_seed(self, batch_idx: int) -> int:
+        """Seed of what this rank draws in the training step of a batch, whatever was drawn before."""
+        return mixed_seed(*self._words(_STEP, batch_idx))
+
+    def _words(self, purpose: int, batch_idx: int) -> tuple[int, ...]:
+        trainer = self.trainer
+        assert trainer is not None
+        # Several batches make a step where gradients are accumulated
+        return self.seed, purpose, trainer.global_step, batch_idx % trainer.accumulate_grad_batches, trainer.global_rank
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled raw train samples."""
-        return self._loader(self.split('train'), shuffle=True)
+        workers = self.real.num_workers
+        return self._shuffled(
+            self.split('train'), num_workers=workers, collate_fn=_pairs, persistent_workers=workers > 0
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Raw val samples in order."""
-        return self._loader(self.split('val'), shuffle=False)
+        return self._in_order(self.split('val'))
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Turn a train batch by one random orientation."""
         if self.dihedral and self.trainer and self.trainer.training and 'image' in batch:
-            orientation = int(torch.randint(ORIENTATIONS, ()))
+            # Lightning counts the batch after this
+            words = self._words(_ORIENTATION, self.trainer.fit_loop.batch_idx + 1)
+            orientation = int(torch.randint(ORIENTATIONS, (), generator=mixed_generator(*words)))
             batch = {name: dihedral(value, orientation) for name, value in batch.items()}
         return batch
 
@@ -159,21 +195,25 @@ class GeneratorDataModule(LightningDataModule):
 
     def _some(self) -> DataLoader[Any]:
         """Train samples for statistics, always the same ones."""
-        return self._loader(some_samples(self.split('train'), _STATISTICS_SAMPLES), shuffle=False)
+        return self._in_order(some_samples(self.split('train'), _STATISTICS_SAMPLES))
 
-    def _loader(self, dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
-        size, batch_size = len(dataset), self.real.batch_size  # type: ignore[arg-type]
+    def _in_order(self, dataset: Dataset[Any]) -> DataLoader[Any]:
         return DataLoader(
             dataset,
             # A batch for training is the user's choice; of latents, it may be larger than images of many bands can be
-            batch_size=batch_size if shuffle else images_at_once(self.spec.image_shape, batch_size),
-            shuffle=shuffle,
+            batch_size=images_at_once(self.spec.image_shape, self.real.batch_size),
             num_workers=self.real.num_workers,
             collate_fn=_pairs,
-            # A last batch of one sample is noise; a train split smaller than a batch must still train
-            drop_last=shuffle and size >= batch_size,
             persistent_workers=self.real.num_workers > 0,
         )
+
+    def _shuffled(self, dataset: Dataset[Any], **settings: Any) -> DataLoader[Any]:
+        size, trainer = self.real.batch_size, self.trainer
+        ranks, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        place = partial(place_of, trainer, size) if trainer else None
+        sampler = EpochSampler(dataset, ranks, rank, mixed_seed(self.seed, _ORDER), place)
+        # A last batch of one sample is noise; a train split smaller than a batch must still train
+        return ResumableLoader(dataset, size, sampler=sampler, drop_last=len(sampler) >= size, **settings)
 
 
 class LatentDataModule(GeneratorDataModule):
@@ -236,7 +276,7 @@ class LatentDataModule(GeneratorDataModule):
         z = torch.empty(count, orientations, autoencoder.channels, size, size)
         shares = torch.empty(count, spec.num_classes)
         done = 0
-        for batch in tqdm(self._loader(dataset, shuffle=False), desc='encoding', leave=False):
+        for batch in tqdm(self._in_order(dataset), desc='encoding', leave=False):
             image, mask = batch['image'].to(device), batch['mask'].to(device)
             place = slice(done, done := done + len(image))
             for orientation in range(orientations):
@@ -249,12 +289,7 @@ class LatentDataModule(GeneratorDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of what :class:`Latents` holds."""
         assert self.latents is not None
-        return DataLoader(
-            self.latents,
-            batch_size=self.real.batch_size,
-            shuffle=True,
-            drop_last=len(self.latents) >= self.real.batch_size,
-        )
+        return self._shuffled(self.latents)
 
 
 class Latents(Dataset[dict[str, Tensor]]):

@@ -11,8 +11,9 @@ from torchgeo.datamodules.utils import collate_fn_detection
 
 from torchgeo_specdm.datamodules.wrapping import WrappingDataModule
 from torchgeo_specdm.datasets.device import resolve_device
+from torchgeo_specdm.datasets.epochs import EpochLoader
 from torchgeo_specdm.datasets.mixed import MixedDataset, parse_ratio
-from torchgeo_specdm.datasets.order import EpochLoader, MixedSampler
+from torchgeo_specdm.datasets.order import MixedSampler
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.spec import DatasetSpec

@@ -1,19 +1,16 @@
 """The order in which a loader reads a mixed dataset: random, but block by block where blocks cost time."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
 
+from torchgeo_specdm.datasets.epochs import EpochSampler
 from torchgeo_specdm.datasets.mixed import MixedDataset
 
 # Blocks whose samples are read in one shuffled stretch
 WINDOW = 16
 
 
-class MixedSampler(DistributedSampler[int]):
+class MixedSampler(EpochSampler):
     """Positions of a :class:`MixedDataset`, another order in each epoch, shared among ranks.
 
     Real samples are shuffled, and where real and synthetic ones stand is random. Synthetic ones come in the order of
@@ -38,7 +35,7 @@ class MixedSampler(DistributedSampler[int]):
         seed: int = 0,
         ascending: bool = False,
     ) -> None:
-        super().__init__(dataset, ranks, rank, seed=seed)
+        super().__init__(dataset, ranks, rank, seed)
         self.mixed = dataset
         self.block_size = block_size
         self.ascending = ascending
@@ -47,13 +44,6 @@ class MixedSampler(DistributedSampler[int]):
         """Say which epoch comes next, to the dataset too."""
         super().set_epoch(epoch)
         self.mixed.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[int]:
-        """The positions of this rank; the first ones come again where the ranks would not have equally many."""
-        order = self.order()
-        # resize would not repeat an order that is shorter than the number of ranks
-        repeated = order.repeat(-(-self.total_size // len(order)))[: self.total_size]
-        return iter(repeated[self.rank :: self.num_replicas].tolist())
 
     def order(self) -> Tensor:
         """All positions in the order of this epoch, ``(len(dataset),)``."""
@@ -67,18 +57,6 @@ class MixedSampler(DistributedSampler[int]):
         order[places[: len(real)]] = real
         order[places[len(real) :].sort().values] = synthetic
         return order
-
-
-class EpochLoader(DataLoader[Any]):
-    """A loader that asks its sampler for an order when the first batch is asked for.
-
-    Lightning makes the iterator of a training that is resumed before it tells the sampler which epoch it is, and
-    workers would begin with the order of another one.
-    """
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """The batches of an epoch."""
-        yield from super().__iter__()
 
 
 def _by_block(positions: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,6 @@ are drawn from that generator, whatever else is in the batch.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from torchgeo_specdm.diffusion.objective import Denoiser
 from torchgeo_specdm.diffusion.schedule import NoiseSchedule
+from torchgeo_specdm.draws import mixed_generator
 from torchgeo_specdm.errors import SpecDMError
 
 # Steps evenly spaced in log sigma. Evenly spaced time steps leave the last one so long that, at 20 steps, a Gaussian
@@ -45,8 +45,7 @@ _STOCHASTIC = frozenset({'ddpm', 'sde-dpmsolver++'})
 def index_generator(seed: int, index: int, purpose: int = 0) -> torch.Generator:
     """The CPU generator of sample ``index``: its draws depend on ``seed``, ``index`` and their ``purpose`` alone."""
     words = (seed, index, purpose) if purpose else (seed, index)
-    state = np.random.SeedSequence(words).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+    return mixed_generator(*words)
 
 
 def make_solver(name: str, schedule: NoiseSchedule) -> Any:

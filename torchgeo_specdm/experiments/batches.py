@@ -6,11 +6,11 @@ Either way a batch has the same bits: values are kept without loss, and what is 
 from collections.abc import Generator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from torchgeo_specdm.draws import mixed_generator
 from torchgeo_specdm.functional.dihedral import ORIENTATIONS, dihedral
 
 # [byte] of pairs that are kept, if their values are 16-bit integers; twice that if they are not
@@ -20,17 +20,11 @@ _READ_TOGETHER = 64
 _WORKERS = 4
 
 
-def generator(*words: int) -> torch.Generator:
-    """A source of random numbers that follows from ``words``."""
-    state = np.random.SeedSequence(words).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-
-
 def order(size: int, step: int, batch_size: int, seed: int) -> list[int]:
     """Which pairs a step sees: one epoch after the other, each in an order of its own, cut into batches."""
     places = range(step * batch_size, (step + 1) * batch_size)
     epochs = {place // size for place in places}
-    orders = {epoch: torch.randperm(size, generator=generator(seed, epoch, 1)).tolist() for epoch in epochs}
+    orders = {epoch: torch.randperm(size, generator=mixed_generator(seed, epoch, 1)).tolist() for epoch in epochs}
     return [orders[place // size][place % size] for place in places]
 
 

@@ -29,8 +29,9 @@ from tqdm import tqdm
 
 from torchgeo_specdm.datasets.device import same_arithmetic
 from torchgeo_specdm.downstream.base import DenseModel
+from torchgeo_specdm.draws import mixed_generator
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.experiments.batches import batches, generator, order, turned
+from torchgeo_specdm.experiments.batches import batches, order, turned
 
 _WARM_UP = 0.05
 _LARGEST_GRADIENT = 1.0
@@ -139,7 +140,7 @@ def train(
         bar = tqdm(steps, text, budget.steps, initial=run.step, unit='step')
         for step, (image, mask) in zip(bar, source, strict=True):
             run.pause(check, state)
-            draw = generator(seed, step)
+            draw = mixed_generator(seed, step)
             torch.manual_seed(int(torch.randint(2**62, (), generator=draw)))
             if augment:
                 image, mask = turned(image, mask, draw)

@@ -101,6 +101,10 @@ class GeneratorTask(LightningModule):
                 stacklevel=2,
             )
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed what is drawn in this step, on all devices: a run that is resumed draws what it would have drawn."""
+        torch.manual_seed(self.data.step_seed(batch_idx))
+
     def on_before_backward(self, loss: Tensor) -> None:
         """Stop when the loss is no number any more, before it reaches the weights.
 
@@ -136,11 +140,6 @@ class GeneratorTask(LightningModule):
 
     def _write_output(self) -> None:
         raise NotImplementedError
-
-    def on_train_start(self) -> None:
-        """Let each process draw its own noise; with one seed in all, their samples would share it."""
-        if self.trainer.world_size > 1:
-            torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def write_once(self, write: Callable[[], None]) -> None:
         """Write on the first process; the others wait for it, as their next stage reads what it wrote."""

@@ -217,8 +217,9 @@ class LatentDiffusionTask(GeneratorTask):
         self.log('train_loss', loss, prog_bar=True)
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Update the average of the weights."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Update the weights and their average together, so that a state never holds one without the other."""
+        super().optimizer_step(*args, **kwargs)
         self.average.update_parameters(self.model)
 
     @in_float32
