@@ -10,8 +10,9 @@ from torch import Tensor
 
 from tests.conftest import tiny_spec
 from tests.fake import FakePairs
+from torchgeo_specdm.draws import mixed_generator
 from torchgeo_specdm.experiments import batches as module
-from torchgeo_specdm.experiments.batches import KeptPairs, batches, generator, order, turned
+from torchgeo_specdm.experiments.batches import KeptPairs, batches, order, turned
 
 CPU = torch.device('cpu')
 SIZE, SEED, BATCH = 8, 3, 5
@@ -92,7 +93,7 @@ def require_same(pairs: FakePairs, augment: bool) -> None:
     assert len(found) == 4
     for step, (image, mask) in enumerate(found):
         assert (image.dtype, mask.dtype) == (torch.float32, torch.int64)
-        batch = turned(image, mask, generator(SEED, step)) if augment else (image, mask)
+        batch = turned(image, mask, mixed_generator(SEED, step)) if augment else (image, mask)
         assert all(torch.equal(one, other) for one, other in zip(batch, made_alone(pairs, step, augment), strict=True))
 
 
