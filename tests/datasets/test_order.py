@@ -1,7 +1,8 @@
-"""MixedSampler: a permutation in every epoch, that of the ranks together, and cheap in blocks."""
+"""Samplers: a permutation in every epoch, that of the ranks together, taken up where it was left, cheap in blocks."""
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import DistributedSampler
 from tests.conftest import tiny_spec
 from tests.fake import FakePairs
 from torchgeo_specdm.datasets import order as order_module
+from torchgeo_specdm.datasets.epochs import EpochSampler, ResumableLoader, place_of
 from torchgeo_specdm.datasets.mixed import MixedDataset
 from torchgeo_specdm.datasets.order import MixedSampler
 
@@ -48,6 +50,40 @@ def test_ranks_share_a_permutation_that_changes_with_the_epoch(
         seen.append(together)
     assert all(a != b for a, b in itertools.combinations(seen, 2))
     assert list(MixedSampler(mixed, SIZE, seed=1)) != list(MixedSampler(mixed, SIZE))
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_an_epoch_is_taken_up_where_it_was_left(workers: int) -> None:
+    """What two ranks have read before and read after an interruption in epoch 3 is the whole epoch, in its order."""
+    data = list(range(23))
+    for rank in range(2):
+        place: list[tuple[int, int]] = []
+        sampler = EpochSampler(data, 2, rank, 5, place.pop)
+        loader = ResumableLoader(data, 4, sampler=sampler, num_workers=workers, drop_last=True)
+        batches = iter(loader)
+        sampler.set_epoch(2)
+        # Lightning knows better after it has made the iterator
+        place.append((3, 4))
+        rest = [batch.tolist() for batch in batches]
+        whole = [batch.tolist() for batch in loader]
+        assert whole[1:] == rest, 'and whoever reads once more reads all of it'
+        assert len(whole) == len(loader) == 3
+        twin = EpochSampler(data, 2, rank, 5)
+        twin.set_epoch(3)
+        read = list(itertools.chain.from_iterable(whole))
+        assert list(twin)[:12] == read
+        twin.set_epoch(2)
+        assert list(twin)[:12] != read
+
+
+def test_the_place_follows_from_the_steps() -> None:
+    """Four steps in an epoch of seven batches, two to a step, the last of them with one."""
+    trainer = SimpleNamespace(accumulate_grad_batches=2, num_training_batches=7)
+    found = []
+    for step in range(6):
+        trainer.global_step = step
+        found.append(place_of(trainer, 10))
+    assert found == [(0, 0), (0, 20), (0, 40), (0, 60), (1, 0), (1, 20)]
 
 
 def test_more_ranks_than_samples() -> None:

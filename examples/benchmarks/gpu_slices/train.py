@@ -100,6 +100,8 @@ def train(
             data = open_data(stage, root)
             variants = [fastest[stage.task]] if stage.task in fastest else VARIANTS
             known = known or _measure(stage, data, root, start + budget, scale, variants)
+            # Measuring draws too, and not equally often in every run
+            seed_everything(job.seed, verbose=False)
             known = _train_stage(stage, known, data, root, clock)
             # Of a training that was interrupted, what the calls but the last took besides training is not counted
             known['seconds'] = max(time.monotonic() - start, known['train_seconds'])
