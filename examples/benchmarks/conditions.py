@@ -25,7 +25,13 @@ def requested(
     for number, name in enumerate(SpecDMSynthetic(checkpoint).spec.classes):
         for share in SHARES:
             made = SpecDMSynthetic(
-                checkpoint, count, steps, classes={name: share}, guidance=guidance, agreement=agreement, cache=None
+                checkpoint,
+                count,
+                steps=steps,
+                classes={name: share},
+                guidance=guidance,
+                agreement=agreement,
+                cache=None,
             )
             for sample in made:
                 yield sample['image'], sample['mask'], float(((sample['mask'] == number).float().mean() - share).abs())

@@ -212,7 +212,10 @@ def _read(folder: Path) -> _Told:
         )
     check_folder(folder)
     values = read_json(folder / _DESCRIPTION)
-    if (found := values.get('format')) != FORMAT:
+    found = values.get('format')
+    if type(found) is not int:
+        raise CheckpointError(f'{folder / _DESCRIPTION} declares no format: it describes no filter')
+    if found != FORMAT:
         raise CheckpointError(
             f'{folder} has filter format {found}, this release reads {FORMAT}: train the filter again, or upgrade '
             'torchgeo-specdm'

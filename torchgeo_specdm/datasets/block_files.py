@@ -29,12 +29,13 @@ def write_block(path: Path, block: Block, key: str, number: int) -> None:
         OSError: The disk is full, or the file cannot be written.
     """
     block = {name: value.contiguous() for name, value in block.items()}
-    told = {'settings': key, 'block': str(number), 'crc32': str(_checksum(block))}
+    told = {'settings': key, 'block': number, 'crc32': _checksum(block)}
     partial = path.with_suffix('.partial')
     try:
         # By Python, not by the library, whose errors do not tell a full disk from others
         with partial.open('wb') as file:
-            file.write(save(block, told))
+            # One entry: the library writes several in a random order
+            file.write(save(block, {'specdm': json.dumps(told)}))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -58,13 +59,14 @@ def read_block(path: Path, key: str, number: int, check: bool) -> Block:
     """
     try:
         with safe_open(path, 'pt') as file:
-            told = file.metadata() or {}
+            told = json.loads((file.metadata() or {}).get('specdm', '{}'))
+            told = told if isinstance(told, dict) else {}
             block = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:
         raise DamagedBlockError(f'is torn ({error})') from error
-    if (told.get('settings'), told.get('block')) != (key, str(number)):
+    if (told.get('settings'), told.get('block')) != (key, number):
         raise DamagedBlockError('belongs to another dataset or another place in it')
-    if check and told.get('crc32') != str(_checksum(block)):
+    if check and told.get('crc32') != _checksum(block):
         raise DamagedBlockError('does not have the checksum that it was written with')
     return block
 
