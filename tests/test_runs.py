@@ -97,6 +97,18 @@ def test_an_output_that_was_lost_while_it_was_written_is_written_again(config: s
         assert not list(folder.parent.glob('.*.partial-*'))
 
 
+def test_what_a_killed_process_of_the_same_number_has_left_is_no_hindrance(tmp_path: Path) -> None:
+    """In a container one process after the other has the same number."""
+    left = [tmp_path / f'.a.{kind}-{os.getpid()}' for kind in ('partial', 'old')]
+    for folder in left:
+        folder.mkdir()
+        (folder / 'x').write_text('half')
+    for text in ('new', 'newer'):
+        write_folder(tmp_path / 'a', lambda folder, text=text: (folder / 'x').write_text(text) and None)  # type: ignore[misc]
+        assert (tmp_path / 'a' / 'x').read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ['a']
+
+
 def test_a_folder_that_cannot_be_written_stays_what_it_was(tmp_path: Path) -> None:
     write_folder(tmp_path / 'a', lambda folder: (folder / 'x').write_text('old') and None)
 

@@ -31,7 +31,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f'.{folder.name}.partial-{os.getpid()}')
     for left in folder.parent.glob(f'.{folder.name}.*-*'):
-        if not _is_alive(left.name.rpartition('-')[2]):
+        if not _is_at_work(left.name.rpartition('-')[2]):
             shutil.rmtree(left)
     partial.mkdir()
     try:
@@ -47,9 +47,14 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _is_alive(process: str) -> bool:
-    """Whether a process of this machine has that number: folders of others are what killed runs have left."""
+def _is_at_work(process: str) -> bool:
+    """Whether another process of this machine has that number: folders of others are what killed runs have left.
+
+    So are those of this one's number, which containers give to one process after the other.
+    """
     try:
+        if int(process) == os.getpid():
+            return False
         os.kill(int(process), 0)
     except ValueError:
         return True
