@@ -13,10 +13,9 @@ import yaml  # type: ignore[import-untyped]
 
 from torchgeo_specdm.catalogue import CATALOGUE
 from torchgeo_specdm.checkpoint import QUALITY, folder_hash, read_json, write_json
-from torchgeo_specdm.description import read_description
+from torchgeo_specdm.description import Description, read_description
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.measure import Interval
-from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec
 
 # What a checkpoint records of its training
@@ -91,13 +90,13 @@ def write_card(folder: Path, metrics: Path | None = None) -> None:
         CheckpointError: The folder is no checkpoint, or a file in it is damaged.
         SpecDMError: The figures are those of other weights, or no figures.
     """
-    spec, found = SpecDMPipeline.read_spec(folder), _measured(folder, metrics)
-    text = _text(folder, spec, found)
+    described, found = read_description(folder), _measured(folder, metrics)
+    text = _text(folder, described, found)
     if found is not None:
         write_json(folder / QUALITY, {key: found[key] for key in ('checkpoint', 'command', 'rows') if key in found})
     (folder / 'README.md').write_text(text, encoding='utf-8')
-    if spec.licence:
-        (folder / 'LICENSE').write_text(licence_text(spec), encoding='utf-8')
+    if described.spec.licence:
+        (folder / 'LICENSE').write_text(licence_text(described.spec), encoding='utf-8')
 
 
 def card(folder: Path) -> str:
@@ -107,7 +106,7 @@ def card(folder: Path) -> str:
         CheckpointError: The folder is no checkpoint, or a file in it is damaged.
         SpecDMError: ``quality.json`` is of other weights, or holds no figures.
     """
-    return _text(folder, SpecDMPipeline.read_spec(folder), _measured(folder))
+    return _text(folder, read_description(folder), _measured(folder))
 
 
 def licence_text(spec: DatasetSpec) -> str:
@@ -120,8 +119,8 @@ def licence_text(spec: DatasetSpec) -> str:
     )
 
 
-def _text(folder: Path, spec: DatasetSpec, found: dict[str, Any] | None) -> str:
-    trainings = _trainings(read_description(folder).training)
+def _text(folder: Path, described: Description, found: dict[str, Any] | None) -> str:
+    spec, trainings = described.spec, _trainings(described.training)
     lengths = [', '.join(f'{one[key]} {text}' for key, text in _LENGTH.items() if one.get(key)) for one in trainings]
     facts = '; then '.join(filter(None, lengths))
     return _CARD.format(

@@ -11,7 +11,8 @@ from torch.utils.data import Subset
 
 from tests.fake import FakeDataModule
 from torchgeo_specdm.card import card
-from torchgeo_specdm.datamodules.generator import GeneratorDataModule, LatentDataModule
+from torchgeo_specdm.datamodules.generator import GeneratorDataModule
+from torchgeo_specdm.datamodules.latents import LatentDataModule
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import dihedral
 from torchgeo_specdm.models import PixelAutoencoder

@@ -7,9 +7,10 @@ from torchgeo_specdm.lazy import loader
 if TYPE_CHECKING:
     from torchgeo_specdm.datamodules.by_class_path import TorchGeoDataModule
     from torchgeo_specdm.datamodules.folder import FolderDataModule
-    from torchgeo_specdm.datamodules.generator import GeneratorDataModule, LatentDataModule
+    from torchgeo_specdm.datamodules.generator import GeneratorDataModule
     from torchgeo_specdm.datamodules.indian_pines import IndianPinesDataModule
     from torchgeo_specdm.datamodules.landcover import OSCDLandCoverDataModule
+    from torchgeo_specdm.datamodules.latents import LatentDataModule
     from torchgeo_specdm.datamodules.mixed import MixedDataModule
     from torchgeo_specdm.datamodules.oscd import OSCDPatchesDataModule
     from torchgeo_specdm.datamodules.packed import PackedDataModule
@@ -22,7 +23,7 @@ _HOMES = {
     'FolderDataModule': 'folder',
     'GeneratorDataModule': 'generator',
     'IndianPinesDataModule': 'indian_pines',
-    'LatentDataModule': 'generator',
+    'LatentDataModule': 'latents',
     'MixedDataModule': 'mixed',
     'OSCDLandCoverDataModule': 'landcover',
     'OSCDPatchesDataModule': 'oscd',

@@ -1,4 +1,4 @@
-"""What the training of a generator needs of any datamodule: raw units, the spec, and latents encoded once.
+"""What the training of a generator needs of any datamodule: raw units and the spec.
 
 A datamodule of TorchGeo normalises and augments each batch for its task. A generator must learn the values as they
 are, so the wrappers here read the datasets of the datamodule and leave its batch transforms alone.
@@ -9,10 +9,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
-from tqdm import tqdm
 
 from torchgeo_specdm import compat
 from torchgeo_specdm.datasets.epochs import EpochSampler, ResumableLoader, place_of
@@ -21,8 +19,7 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional import dihedral
 from torchgeo_specdm.functional.dihedral import ORIENTATIONS
 from torchgeo_specdm.functional.statistics import band_statistics, images_at_once, some_samples
-from torchgeo_specdm.models import PairAutoencoder
-from torchgeo_specdm.spec import DatasetSpec, find_spec, one_hot
+from torchgeo_specdm.spec import DatasetSpec, find_spec
 
 # Enough pixels for a mean and a standard deviation: 512 patches of 128 px are 8 million
 _STATISTICS_SAMPLES = 512
@@ -214,108 +211,3 @@ class GeneratorDataModule(LightningDataModule):
         sampler = EpochSampler(dataset, ranks, rank, mixed_seed(self.seed, _ORDER), place)
         # A last batch of one sample is noise; a train split smaller than a batch must still train
         return ResumableLoader(dataset, size, sampler=sampler, drop_last=len(sampler) >= size, **settings)
-
-
-class LatentDataModule(GeneratorDataModule):
-    """The train samples as normalised joint latents, encoded once; val samples stay raw.
-
-    The mean of the posterior is kept, not a draw: a diffusion model adds noise of its own.
-
-    Args:
-        real: As for :class:`GeneratorDataModule`.
-        autoencoder: Encodes the samples.
-        spec: As for :class:`GeneratorDataModule`.
-        dihedral: Encode all eight orientations of each sample.
-    """
-
-    def __init__(
-        self,
-        real: LightningDataModule,
-        autoencoder: PairAutoencoder,
-        spec: DatasetSpec | None = None,
-        dihedral: bool = True,
-    ) -> None:
-        super().__init__(real, spec, dihedral)
-        self.autoencoder = autoencoder
-        self.latents: Latents | None = None
-        self.latent_mean = torch.zeros(0)
-        self.latent_std = torch.zeros(0)
-
-    @property
-    def class_shares(self) -> Tensor:
-        """Share of labelled pixels of each class in each train sample, ``(N, K)``; known after ``setup``."""
-        assert self.latents is not None
-        return self.latents.shares
-
-    def setup(self, stage: str) -> None:
-        """Encode the train split.
-
-        Raises:
-            SpecDMError: As for the base class, or the patches do not fit the autoencoder.
-        """
-        super().setup(stage)
-        if self.latents is None:
-            self.autoencoder.check_patch_size(self.spec)
-            z, shares = self._encode()
-            self.latent_mean = z.mean((0, 1, 3, 4))
-            self.latent_std = z.std((0, 1, 3, 4)).clamp_min(1e-6)
-            # In place, as all latents of a dataset may be most of what is in memory
-            z.sub_(self.latent_mean.view(-1, 1, 1)).div_(self.latent_std.view(-1, 1, 1))
-            # Half precision rounds normalised latents by 5e-4, far below the smallest noise level
-            self.latents = Latents(z.half(), shares, ORIENTATIONS if self.dihedral else 1)
-            rank_zero_info(f'Encoded {len(self.latents)} joint latents of shape {tuple(z.shape[2:])}')
-
-    @torch.no_grad()
-    def _encode(self) -> tuple[Tensor, Tensor]:
-        """Latents ``(N, O, Z, h, w)`` and shares ``(N, K)`` of the train samples, batch by batch into place."""
-        device = self.trainer.strategy.root_device if self.trainer else torch.device('cpu')
-        autoencoder, spec, dataset = self.autoencoder.to(device).eval(), self.spec, self.split('train')
-        # Where latents are pixels they can be turned themselves, which saves an eightfold memory
-        orientations = ORIENTATIONS if self.dihedral and autoencoder.downsample > 1 else 1
-        size, count = spec.patch_size // autoencoder.downsample, len(dataset)  # type: ignore[arg-type]
-        z = torch.empty(count, orientations, autoencoder.channels, size, size)
-        shares = torch.empty(count, spec.num_classes)
-        done = 0
-        for batch in tqdm(self._in_order(dataset), desc='encoding', leave=False):
-            image, mask = batch['image'].to(device), batch['mask'].to(device)
-            place = slice(done, done := done + len(image))
-            for orientation in range(orientations):
-                turned = dihedral(image, orientation), dihedral(mask, orientation)
-                z[place, orientation] = autoencoder.encode(*turned).mean.cpu()
-            counts = one_hot(batch['mask'], spec.num_classes, spec.ignore_index).sum((2, 3))
-            shares[place] = counts / counts.sum(1, keepdim=True).clamp_min(1)
-        return z, shares
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of what :class:`Latents` holds."""
-        assert self.latents is not None
-        return self._shuffled(self.latents)
-
-
-class Latents(Dataset[dict[str, Tensor]]):
-    """Encoded samples in all their orientations.
-
-    Samples hold ``latents`` ``(Z, h, w)``, ``shares`` ``(K,)``, the share of labelled pixels of each class, and
-    ``orientation``, 0-7.
-
-    Args:
-        z: ``(N, O, Z, h, w)``; with O = 1, other orientations are made by turning the latents.
-        shares: ``(N, K)``.
-        orientations: How many orientations of each sample there are.
-    """
-
-    def __init__(self, z: Tensor, shares: Tensor, orientations: int) -> None:
-        self.z = z
-        self.shares = shares
-        self.orientations = orientations
-
-    def __len__(self) -> int:
-        """Samples times orientations."""
-        return len(self.z) * self.orientations
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample in one orientation."""
-        sample, orientation = divmod(index, self.orientations)
-        stored = self.z[sample]
-        z = stored[orientation] if len(stored) > 1 else dihedral(stored[0], orientation)
-        return {'latents': z.float(), 'shares': self.shares[sample], 'orientation': torch.tensor(orientation)}

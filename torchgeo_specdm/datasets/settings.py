@@ -120,17 +120,18 @@ def decide(
     Raises:
         CheckpointError: The checkpoint is damaged.
     """
+    described = read_description(checkpoint)
     return Settings(
         generator=folder_hash(checkpoint),
         filter=None if pair_filter is None else folder_hash(pair_filter),
         candidates=None if pair_filter is None else candidates,
         seed=seed,
         steps=steps,
-        solver=solver or str(read_description(checkpoint).solver['solver']),
+        solver=solver or str(described.solver['solver']),
         conditions=[condition.identity() for condition in conditions],
         guidance=(GUIDANCE if guidance is None else float(guidance)) if conditions else None,
         block_size=batch_size or _BATCH_SIZE.get(device.type, _BATCH_SIZE['cpu']),
-        rounding=read_description(checkpoint).spec.dtype,
+        rounding=described.spec.dtype,
         device=device_model(device),
         arithmetic='float32',
         libraries={name: version(name) for name in ('torch', 'diffusers')},

@@ -79,48 +79,58 @@ class Level(Bar):
 
 
 @dataclass(frozen=True)
-class Gained(Bar):
-    """The gain on another data configuration is at least ``least``, and its 95 % interval lies above 0."""
+class Compared(Bar):
+    """What the gain on another data configuration must reach.
+
+    Attributes:
+        against: The other one.
+    """
 
     against: str
-    least: float
 
     @property
     def arms(self) -> tuple[str, ...]:
         """Both."""
         return (self.arm, self.against)
+
+    def measure(self, means: Rows, gains: Rows, model: str) -> tuple[Any, bool]:
+        """The gain with its interval and the number of seeds in which there is one."""
+        found = find(gains, model=model, data=self.arm, against=self.against)[self.score]
+        return found, self.is_reached(found)
+
+    @abstractmethod
+    def is_reached(self, gain: Any) -> bool:
+        """Whether a gain, as of ``Results.gains``, is enough."""
+
+
+@dataclass(frozen=True)
+class Gained(Compared):
+    """The gain is at least ``least``, and its 95 % interval lies above 0."""
+
+    least: float
 
     @property
     def asked(self) -> str:
         """The bar in words."""
         return f'≥ {self.least:+.2f}, 95 % interval above 0'
 
-    def measure(self, means: Rows, gains: Rows, model: str) -> tuple[Any, bool]:
-        """The gain with its interval."""
-        found = find(gains, model=model, data=self.arm, against=self.against)[self.score]
-        return found, found.value >= self.least and found.low > 0
+    def is_reached(self, gain: Any) -> bool:
+        """By its value and its lower limit."""
+        return bool(gain.value >= self.least and gain.low > 0)
 
 
 @dataclass(frozen=True)
-class HigherInEverySeed(Bar):
+class HigherInEverySeed(Compared):
     """The score is higher than with another data configuration, seed by seed."""
-
-    against: str
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """Both."""
-        return (self.arm, self.against)
 
     @property
     def asked(self) -> str:
         """The bar in words."""
         return 'higher in every seed'
 
-    def measure(self, means: Rows, gains: Rows, model: str) -> tuple[Any, bool]:
-        """The gain with the number of seeds in which there is one."""
-        found = find(gains, model=model, data=self.arm, against=self.against)[self.score]
-        return found, found.higher == found.seeds
+    def is_reached(self, gain: Any) -> bool:
+        """By the number of seeds."""
+        return bool(gain.higher == gain.seeds)
 
 
 def judge(bars: Sequence[Bar], means: Rows, gains: Rows, *, seeds: int, scenes: int) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ Either way a batch has the same bits: values are kept without loss, and what is 
 """
 
 from collections.abc import Generator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,9 +24,13 @@ _WORKERS = 4
 def order(size: int, step: int, batch_size: int, seed: int) -> list[int]:
     """Which pairs a step sees: one epoch after the other, each in an order of its own, cut into batches."""
     places = range(step * batch_size, (step + 1) * batch_size)
-    epochs = {place // size for place in places}
-    orders = {epoch: torch.randperm(size, generator=mixed_generator(seed, epoch, 1)).tolist() for epoch in epochs}
-    return [orders[place // size][place % size] for place in places]
+    return [_permutation(size, seed, place // size)[place % size] for place in places]
+
+
+# Steps follow one another, and few epochs are in a batch
+@lru_cache(maxsize=8)
+def _permutation(size: int, seed: int, epoch: int) -> list[int]:
+    return list(torch.randperm(size, generator=mixed_generator(seed, epoch, 1)).tolist())
 
 
 def turned(image: Tensor, mask: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,6 @@ from torchgeo_specdm.functional.landcover import land_cover
 from torchgeo_specdm.sensors import SENTINEL2_L1C
 from torchgeo_specdm.spec import DatasetSpec
 
-PROTOCOLS = ('paper', 'scenes')
 SUBSET_SEED = 0
 """Of the real pairs that ``paper`` draws; the same for every model and training seed, as in the paper."""
 _PAPER_PAIRS = {'OSCD': 100, 'OSCD landcover': 100, 'SegMunich': 2000}

@@ -1,6 +1,6 @@
 """Stage 2: diffusion of the joint latents (sections 3.2 and 3.4 of the paper)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -10,13 +10,15 @@ from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 from torch.optim.swa_utils import AveragedModel
 
-from torchgeo_specdm.datamodules.generator import LatentDataModule
+from torchgeo_specdm.catalogue import resolve
+from torchgeo_specdm.datamodules.latents import LatentDataModule
+from torchgeo_specdm.description import read_description
 from torchgeo_specdm.diffusion import Clocks, LogitNormalClocks, NoiseSchedule, denoising_loss
 from torchgeo_specdm.diffusion.schedule import Prediction
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional.shares import share_quantiles
 from torchgeo_specdm.models import JointDenoiser
-from torchgeo_specdm.parts import load_autoencoder
+from torchgeo_specdm.parts import load_autoencoder, load_denoiser
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.sizes import AUTO
 from torchgeo_specdm.tasks.generator import GeneratorTask, in_float32
@@ -101,17 +103,17 @@ class LatentDiffusionTask(GeneratorTask):
         if not 0 <= absent < 1:
             raise SpecDMError(f'absent is {absent}; it must be a share from 0 to below 1')
         self.save_hyperparameters()
-        self.started_from: dict[str, Any] = {}
+        self.started_from: Mapping[str, Any] = {}
         self.schedule = NoiseSchedule(
             beta_start=beta_start, beta_end=beta_end, beta_schedule=beta_schedule, prediction_type=prediction
         )
 
     def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
         """Cached latents of ``datamodule``'s train samples."""
-        started = self._started()
-        folder = Path(self.hparams['autoencoder'] or root / 'autoencoder')
-        autoencoder = started.autoencoder if started else load_autoencoder(folder)
-        return LatentDataModule(datamodule, autoencoder, dihedral=self.hparams['dihedral'])
+        h = self.hparams
+        start = resolve(h['pretrained']) if h['pretrained'] else root
+        autoencoder = load_autoencoder(Path(h['autoencoder'] or start / 'autoencoder'))
+        return LatentDataModule(datamodule, autoencoder, dihedral=h['dihedral'])
 
     def finished(self, root: Path) -> bool:
         """Whether there is a generator; a filter alone is none."""
@@ -151,25 +153,22 @@ class LatentDiffusionTask(GeneratorTask):
             num_classes=self.spec.num_classes if h['class_control'] else 0,
             orientations=h['orientations'],
         )
-        if started := self._started():
-            self._adopt(started)
+        if h['pretrained']:
+            self._adopt(resolve(h['pretrained']))
         self.average = AveragedModel(self.model, multi_avg_fn=self._average)
         self.average.requires_grad_(False)
 
-    def _started(self) -> SpecDMPipeline | None:
-        pretrained = self.hparams['pretrained']
-        return SpecDMPipeline.from_pretrained(pretrained) if pretrained else None
-
-    def _adopt(self, started: SpecDMPipeline) -> None:
-        theirs, ours = started.denoiser.config, self.model.config
-        different = self.spec.differences(started.spec)
+    def _adopt(self, checkpoint: Path) -> None:
+        described, denoiser = read_description(checkpoint), load_denoiser(checkpoint / 'denoiser')
+        theirs, ours = denoiser.config, self.model.config
+        different = self.spec.differences(described.spec)
         different += [f'{name}: {ours[name]} against {theirs[name]}' for name in ours if theirs[name] != ours[name]]
         if different:
             raise SpecDMError(
                 f'what is to be trained and the pretrained {self.hparams["pretrained"]} differ: {"; ".join(different)}'
             )
-        self.model.load_state_dict(started.denoiser.state_dict())
-        self.started_from = started.training
+        self.model.load_state_dict(denoiser.state_dict())
+        self.started_from = described.training
 
     def clocks(self) -> Clocks:
         """How the time steps of the streams are drawn in training."""

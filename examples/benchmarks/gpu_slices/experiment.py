@@ -12,14 +12,12 @@ from gpu_slices.train import Clock
 from torchgeo_specdm.experiments.bench import Bench, Settings, Store
 from torchgeo_specdm.experiments.data import open_data
 from torchgeo_specdm.experiments.named import EXPERIMENTS, MODELS
+from torchgeo_specdm.experiments.options import FULL
 from torchgeo_specdm.experiments.table import Report
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
 FOLDER = 'experiments'
 """Of all experiments: they share cells."""
-SEEDS = 5
-RATES = (1e-3, 3e-3)
-_BATCH = 16
 # What comes before the first step: decoding the data, generating pairs; and scoring the test scenes, which is not
 # interrupted [s]
 _PREPARATION, _SCORING = 60.0, 30.0
@@ -47,11 +45,10 @@ def run_experiment(
     clock.check(_PREPARATION * share)
     generators = {'checkpoint': work / job.of / 'checkpoint', 'against': work / job.against / 'checkpoint'}
     data = open_data(SpecDMPipeline.read_spec(generators['checkpoint']), pack, val_cities=val)
-    seeds = tuple(range(max(1, round(SEEDS * share))))
+    seeds = FULL['seeds'][: max(1, round(len(FULL['seeds']) * share))]
+    rates = FULL['rates'] if share == 1 else FULL['rates'][:1]
     models = MODELS[data.spec.task]
-    settings = Settings(
-        models, seeds, job.steps, _BATCH, RATES if share == 1 else RATES[:1], samples=2, device=str(device)
-    )
+    settings = Settings(models, seeds, job.steps, FULL['batch_size'], rates, samples=2, device=str(device))
     folder = work / FOLDER
     bench = Bench(
         data,
