@@ -21,7 +21,7 @@ from torchgeo_specdm.spec import DatasetSpec, class_index
 
 # The stochastic one corrects the errors of a denoiser that was trained for a short time: docs/results.md, solvers
 SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
-# Guidance towards pairs of the requested class shares: docs/results.md, steering
+# Guidance towards pairs of the requested class shares: docs/results.md, Steering
 GUIDANCE = 2.5
 
 # The purposes of a sample's draws beside its noise: that of given streams, and what stands for a side out of sight
