@@ -157,7 +157,7 @@ def test_torchgeos_task_runs_by_its_short_name(tmp_path: Path) -> None:
         assert main([command, '--config', config, '--ckpt_path', str(weights)]) == 0
 
 
-@pytest.mark.parametrize('name', {'ChangeDetectionTask', compat.change_task().__name__})
+@pytest.mark.parametrize('name', sorted({'ChangeDetectionTask', compat.change_task().__name__}))
 def test_torchgeos_tasks_are_found_by_their_old_and_new_names(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(['fit', '--model', name, '--data', 'OSCDDataModule', '--print_config'])

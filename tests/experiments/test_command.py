@@ -133,7 +133,8 @@ def test_oscd_is_scored_on_whole_cities_beside_the_paper(tmp_path: Path) -> None
     data = open_data(spec, tmp_path / 'oscd')
     checkpoint = write_toy_generator(tmp_path / 'checkpoint', data, 0)
     options = ['--root', str(tmp_path / 'oscd'), '--checkpoint', str(checkpoint), '--model', 'linear', '--lr', '0.1']
-    found = run(tmp_path / 'out', 'augmentation', *options, '--seeds', '0', '1', '--steps', '2', '--device', 'cpu')
+    options += ['--steps', '2', '--device', 'cpu', '--sampling-steps', '3']
+    found = run(tmp_path / 'out', 'augmentation', *options, '--seeds', '0', '1')
     assert found['test'] == ['brasilia', 'dubai']
     first = found['tables'][grid._MEANS][0]
     assert first['mIoU, paper'] == 0.546
@@ -142,10 +143,15 @@ def test_oscd_is_scored_on_whole_cities_beside_the_paper(tmp_path: Path) -> None
     held = found['tables'][grid._BARS]
     assert [row['verdict'] for row in held] == ['not measured'] * 3
     assert held[1]['measured'] == found['tables'][grid._GAINS][1]['mIoU']
-    assert '**Reduced form**: 2 steps of linear.' in found['notes'][1]
+    assert found['notes'][1] == 'Pairs of --checkpoint are sampled with steps 3.'
+    assert '**Reduced form**: 2 steps of linear.' in found['notes'][2]
     cells = [json.loads(path.read_text()) for path in (tmp_path / 'out' / 'cells').glob('*.json')]
     assert all(torch.tensor(cell['labelled']).sum() == 2 * 96 * 112 for cell in cells)
     assert len(cells) == 6
+    # Other pairs are other cells; those without synthetic pairs are shared
+    run(tmp_path / 'out', 'augmentation', *options, '--seeds', '0', '--sampling-steps', '2')
+    assert len(list((tmp_path / 'out' / 'cells').glob('*.json'))) == 6 + 2
+    assert main(['experiment', 'augmentation', '--out', str(tmp_path / 'out'), *options, '--agreement', '2']) != 0
 
 
 @pytest.mark.parametrize(

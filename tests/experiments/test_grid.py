@@ -43,7 +43,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bench(data: Data, generators: dict[str, Path], cache: Path, tmp_path: Path) -> Bench:
     settings = Settings((MODEL,), (0,), steps=2, batch_size=2, rates=(1e-3,), samples=24, device='cpu')
-    return Bench(data, generators, settings, Store(tmp_path / 'cells'), cache, {'steps': 2})
+    return Bench(
+        data, generators, settings, Store(tmp_path / 'cells'), cache, {name: {'steps': 2} for name in generators}
+    )
 
 
 def same(first: Any, second: Any) -> bool:

@@ -74,7 +74,7 @@ def _open(args: argparse.Namespace, experiment: Experiment) -> 'Bench':
         spec.require_match(SpecDMPipeline.read_spec(folder), '--checkpoint', f'--{name}')
     data = open_data(spec, args.root, args.protocol, args.val_cities)
     settings = _settings(args, {**FULL, 'models': MODELS[spec.task]})
-    return Bench(data, generators, settings, Store(args.out / 'cells'))
+    return Bench(data, generators, settings, Store(args.out / 'cells'), sampling=_sampling(args))
 
 
 def _fast(args: argparse.Namespace) -> 'Bench':
@@ -87,7 +87,16 @@ def _fast(args: argparse.Namespace) -> 'Bench':
     names = ('checkpoint', 'against')
     generators = {name: write_toy_generator(folder / name, data, seed) for seed, name in enumerate(names)}
     settings = _settings(args, FAST)
-    return Bench(data, generators, settings, Store(folder / 'cells'), folder / 'cache', {'steps': 2})
+    sampling = {name: {'steps': 2} for name in names}
+    return Bench(data, generators, settings, Store(folder / 'cells'), folder / 'cache', sampling)
+
+
+def _sampling(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What the generators' samples are asked for, beside what their checkpoints say."""
+    steps = {} if args.sampling_steps is None else {'steps': args.sampling_steps}
+    # A single-stream generator has no sides that could agree
+    agreement = {} if args.agreement is None else {'agreement': args.agreement}
+    return {'checkpoint': {**steps, **agreement}, 'against': steps}
 
 
 def _settings(args: argparse.Namespace, defaults: dict[str, Any]) -> 'Settings':

@@ -125,7 +125,7 @@ class Bench:
         settings: What a user chooses.
         store: Where records are kept.
         cache: Where synthetic pairs are kept, as of ``SpecDMSynthetic``.
-        sampling: Further arguments of ``SpecDMSynthetic``.
+        sampling: Further arguments of ``SpecDMSynthetic``, for each generator that takes any.
         check: Called between two steps of a training; what it raises stops the training, whose state is kept.
     """
 
@@ -134,13 +134,13 @@ class Bench:
     settings: Settings
     store: Store
     cache: Path | bool = True
-    sampling: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     check: Callable[[], None] = lambda: None
 
     def synthetic(self, generator: str, length: int, seed: int = 0, **asked: Any) -> SpecDMSynthetic:
         """Pairs of a generator: the same for every cell that asks for the same, and generated once."""
         folder = self.generators[generator]
-        asked = {**self.sampling, **asked, 'device': self.settings.device, 'cache': self.cache}
+        asked = {**self.sampling.get(generator, {}), **asked, 'device': self.settings.device, 'cache': self.cache}
         found = SpecDMSynthetic(folder, length, seed=seed, **asked)
         self.data.spec.require_match(found.spec, 'the real data', f'--{generator}')
         return found

@@ -24,7 +24,7 @@ FAST: dict[str, Any] = {
 }
 # Of both; what has no value follows from the data
 _DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(['root', 'checkpoint', 'against', 'models', 'device', *FULL]),
+    **dict.fromkeys(['root', 'checkpoint', 'against', 'models', 'device', 'sampling_steps', 'agreement', *FULL]),
     'protocol': 'paper',
     'val_cities': (),
     'fast': False,
@@ -32,7 +32,7 @@ _DEFAULTS: dict[str, Any] = {
     'out': Path('runs/experiments'),
 }
 # What --fast has of its own, whatever a file says of the experiment in full
-_OF_FULL = ('root', 'checkpoint', 'against', 'val_cities', *FULL)
+_OF_FULL = ('root', 'checkpoint', 'against', 'val_cities', 'sampling_steps', 'agreement', *FULL)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +65,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar='RATE',
         help=f'learning rates to choose from on the val scenes (default: {_words("rates")})',
     )
+    add('--sampling-steps', type=int, metavar='N', help="of the solver, for each pair (default: the checkpoint's)")
+    add('--agreement', type=float, help="of the pairs of --checkpoint, as of 'specdm sample' (default: 1, none)")
     add('--samples', type=int, metavar='N', help=f'that are compared with real ones (default: {FULL["samples"]})')
     add('--device', help='cpu, cuda or cuda:N (default: a GPU where there is one)')
     add('--fast', action='store_true', help='run in small on random scenes: shows that it runs, needs nothing')
