@@ -40,7 +40,7 @@ class SpecDMPipeline:
         schedule: The forward process of the training.
         solver_defaults: ``solver`` and ``steps`` where a caller names none.
         training: How the generator was trained: ``command`` and anything else worth keeping.
-        shares: Quantiles of the class shares of the train samples, see :func:`share_quantiles`.
+        shares: Quantiles of the class shares of the train samples, ``(K, 21)``, see :func:`share_quantiles`.
         absent: Whether the denoiser has learned images without masks and masks without images; ``agreement`` needs it.
 
     Raises:
