@@ -235,6 +235,19 @@ def test_the_help_names_the_default_that_is_used(capsys: pytest.CaptureFixture[s
     assert f'pairs of such classes (default: {GUIDANCE})' in ' '.join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(
+    'command', ['sample', 'init', 'evaluate', 'experiment', 'checkpoints', 'card', 'cache', 'cache list', 'demo']
+)
+def test_each_help_says_what_the_command_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of ``fit``, ``validate`` and ``test`` are Lightning's, with a paragraph on stages."""
+    with pytest.raises(SystemExit):
+        main([*command.split(), '--help'])
+    usage, said, *_ = capsys.readouterr().out.split('\n\n')
+    assert usage.startswith(f'usage: specdm {command}')
+    assert said[0].isupper()
+    assert ' ' in said
+
+
 def test_bugs_keep_their_traceback(staged: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(*_: Any) -> None:
         raise ZeroDivisionError

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -52,6 +53,14 @@ def test_packages_export_nothing_else() -> None:
 
 def public_names(package: str) -> list[str]:
     return list(getattr(importlib.import_module(package), '__all__', []))
+
+
+@pytest.mark.parametrize('registry', ['diffusion.SOLVERS', 'extractors.EXTRACTORS', 'exporting.FORMATS'])
+def test_all_names_of_a_registry_are_described(registry: str) -> None:
+    text = ''.join(page.read_text(encoding='utf-8') for page in (DOCS / 'api').glob('*.md'))
+    (about,) = re.findall(rf'py:data:: torchgeo_specdm\.{registry}\n\n((?:   .*\n)+)', text)
+    assert re.findall(r'``([^`]+)``', about)
+    assert set(re.findall(r'``([^`]+)``', about)) == set(cast(dict[str, object], load(f'torchgeo_specdm.{registry}')))
 
 
 def test_errors_are_all_described() -> None:

@@ -19,7 +19,7 @@ from torchgeo_specdm.models import JointDenoiser, PairAutoencoder
 from torchgeo_specdm.parts import load_parts
 from torchgeo_specdm.spec import DatasetSpec, class_index
 
-# The stochastic one corrects the errors of a denoiser that was trained for a short time: docs/results.md, solvers
+# The stochastic one corrects the errors of a denoiser that was trained for a short time: docs/history.md, Solvers
 SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
 # Guidance towards pairs of the requested class shares: docs/results.md, Steering
 GUIDANCE = 2.5
@@ -40,7 +40,7 @@ class SpecDMPipeline:
         schedule: The forward process of the training.
         solver_defaults: ``solver`` and ``steps`` where a caller names none.
         training: How the generator was trained: ``command`` and anything else worth keeping.
-        shares: Quantiles of the class shares of the train samples, see :func:`share_quantiles`.
+        shares: Quantiles of the class shares of the train samples, ``(K, 21)``, see :func:`share_quantiles`.
         absent: Whether the denoiser has learned images without masks and masks without images; ``agreement`` needs it.
 
     Raises:

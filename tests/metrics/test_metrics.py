@@ -1,9 +1,11 @@
 import doctest
 import importlib
+import pkgutil
 
 import pytest
 import torch
 
+from torchgeo_specdm import metrics as package
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.functional.coverage import density_coverage
 from torchgeo_specdm.functional.distances import frechet_distance, kernel_distance
@@ -11,7 +13,7 @@ from torchgeo_specdm.metrics import ClassSpectralAngle, DensityCoverage, Frechet
 from torchgeo_specdm.metrics.features import FeatureMetric
 
 
-@pytest.mark.parametrize('module', ['features', 'spectra'])
+@pytest.mark.parametrize('module', [module.name for module in pkgutil.iter_modules(package.__path__)])
 def test_examples(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f'torchgeo_specdm.metrics.{module}'))
     assert found.attempted

@@ -14,11 +14,18 @@ _SHOWN = 12
 
 def add_parser(commands: Any) -> None:
     """Add ``cache list`` and ``cache clear`` to the subcommands of ``specdm``."""
-    cache = commands.add_parser('cache', help='list or delete the synthetic samples that are kept on disk')
+    cache = commands.add_parser(
+        'cache',
+        help='list or delete the synthetic samples that are kept on disk',
+        description='A synthetic dataset keeps its samples on disk, to be generated once. What is deleted is generated '
+        'again when it is read, to the same bits.',
+    )
     actions = cache.add_subparsers(dest='action', required=True, metavar='ACTION')
-    listing = actions.add_parser('list', help='size, key, last use and checkpoint of each dataset')
+    text = 'size, key, last use and checkpoint of each dataset'
+    listing = actions.add_parser('list', help=text, description=f'Prints {text}, the one used last first.')
     listing.set_defaults(run=list_cache)
-    clearing = actions.add_parser('clear', help='delete what is not in use')
+    text = 'delete what is not in use'
+    clearing = actions.add_parser('clear', help=text, description=f'{text.capitalize()}, and print what was deleted.')
     clearing.add_argument('--key', help='start of the keys of the datasets to delete (default: all)')
     clearing.set_defaults(run=clear_cache)
     for action in (listing, clearing):

@@ -7,7 +7,11 @@ from typing import Any
 
 def add_parser(commands: Any) -> None:
     """Add both to the subcommands of ``specdm``."""
-    checkpoints = commands.add_parser('checkpoints', help='list the checkpoints that have a name, and where each lies')
+    checkpoints = commands.add_parser(
+        'checkpoints',
+        help='list the checkpoints that have a name, and where each lies',
+        description='Lists names that may stand wherever a checkpoint is asked for: specdm sample indian-pines ...',
+    )
     checkpoints.set_defaults(run=list_checkpoints)
     card = commands.add_parser(
         'card',

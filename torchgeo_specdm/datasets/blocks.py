@@ -105,7 +105,7 @@ class RecentBlocks:
         self.forget(numbers)
 
     def block(self, number: int) -> Block:
-        """The samples [number * size, (number + 1) * size) as they are stored."""
+        """The samples [number * size, (number + 1) * size) as they are stored, ``(size, ...)`` each."""
         block = self._read(number)
         if 'summary' in block:
             self.summaries[number] = block['summary'].clone()

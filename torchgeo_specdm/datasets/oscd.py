@@ -105,7 +105,10 @@ class OSCD(Plotted, torchgeo.datasets.OSCD):
         return self.apply_transforms(sample)
 
     def apply_transforms(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Apply ``transforms`` to one sample; kornia's video transforms need a batch axis, which is added for them."""
+        """Apply ``transforms`` to one sample, ``(2, C, H, W)`` and ``(1, H, W)``.
+
+        Kornia's video transforms need a batch axis, which is added for them.
+        """
         if self.transforms is None:
             return sample
         batch = self.transforms({name: value.unsqueeze(0) for name, value in sample.items()})
@@ -123,7 +126,7 @@ class OSCD(Plotted, torchgeo.datasets.OSCD):
         return oscd_spec(self.bands, self.patch_size)
 
     def spec_of(self, sample: dict[str, Tensor]) -> DatasetSpec:
-        """Description of a sample. A whole scene is no patch, but is drawn alike."""
+        """Description of a sample, ``(2, C, H, W)``. A whole scene is no patch, but is drawn alike."""
         return oscd_spec(self.bands, max(sample['mask'].shape))
 
     def __getstate__(self) -> dict[str, Any]:

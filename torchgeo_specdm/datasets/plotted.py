@@ -45,6 +45,6 @@ class Plotted(_Base):
         return plot_sample(sample, spec, show_titles, suptitle)
 
     def spec_of(self, sample: dict[str, Tensor]) -> DatasetSpec:
-        """Description of a sample: that of all."""
+        """Description of a sample in the shapes of ``spec.py``: that of all."""
         spec: DatasetSpec = self.spec
         return spec

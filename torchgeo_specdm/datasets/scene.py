@@ -80,7 +80,7 @@ class SceneDataset(ScenePatches):
         super().__init__(describe([self.pair], declared, size), origins, split, transforms)
 
     def read(self, row: int, col: int) -> dict[str, Tensor]:
-        """The patch whose upper left pixel is (row, col)."""
+        """The patch whose upper left pixel is ``(row, col)``, in the shapes of ``spec.py``."""
         return self.pair.read(row, col, self.patch_size)
 
     def class_counts(self) -> dict[str, int]:

@@ -41,7 +41,7 @@ class ScenePatches(Plotted):
 
     @abstractmethod
     def read(self, row: int, col: int) -> dict[str, Tensor]:
-        """A copy of the patch whose upper left pixel is (row, col), in the shapes of ``spec.py``."""
+        """A copy of the patch whose upper left pixel is ``(row, col)``, in the shapes of ``spec.py``."""
 
     def __len__(self) -> int:
         """Number of patches."""

@@ -71,6 +71,7 @@ class SpecDMSynthetic(BlockDataset):
             folder; None or False keeps blocks in memory.
         max_bytes: Largest size of that folder [byte]: blocks of datasets that nobody uses are deleted for it, those of
             the least recently used first.
+        fresh: Other samples in each epoch, see :meth:`set_epoch`. They are kept apart from those of other datasets.
         transforms: Applied to each sample.
 
     Raises:

@@ -75,7 +75,7 @@ class LogitNormalClocks(Clocks):
     """Middle noise levels more often: places s on flow matching's path are logit-normal (Esser et al., 2024).
 
     The path (1 - s) z + s e (Lipman et al., 2023), scaled to unit variance, passes through the latents of this schedule
-    where noise over signal is s / (1 - s).
+    where noise over signal is s / (1 - s). Arguments are those of :class:`Clocks`.
     """
 
     def times(self, count: int, schedule: NoiseSchedule, generator: torch.Generator | None = None) -> Tensor:

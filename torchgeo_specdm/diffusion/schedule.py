@@ -80,7 +80,7 @@ class NoiseSchedule:
         return self.alphas_cumprod / (1 - self.alphas_cumprod)
 
     def add_noise(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Latents ``(B, Z, h, w)`` at time steps ``t``, ``(B,)`` or, each channel at its own, ``(B, Z)``."""
+        """Latents and noise ``(B, Z, h, w)`` at steps ``t``, ``(B,)`` or, each channel at its own, ``(B, Z)``."""
         signal, spread = self._scales(z, t)
         return signal * z + spread * noise
 

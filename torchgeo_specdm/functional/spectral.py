@@ -16,7 +16,8 @@ def spectral_angle(prediction: Tensor, target: Tensor, dim: int = 1, eps: float 
     A spectrum shorter than ``eps`` has no direction: its angle and its gradient are 0.
 
     Args:
-        prediction: Spectra along ``dim``, in a unit with a true zero (reflectance, radiance, DN), any scale.
+        prediction: Spectra along ``dim``, ``(B, C, ...)`` by default, in a unit with a true zero (reflectance,
+            radiance, DN), any scale.
         target: Same shape.
         dim: The dimension of the bands.
         eps: Smallest length of a spectrum, in the spectra's unit; also the resolution of the result [rad].

@@ -67,7 +67,7 @@ class FrechetDistance(FeatureMetric):
     higher_is_better = False
 
     def compare(self, real: Tensor, synthetic: Tensor) -> Tensor:
-        """See :func:`~torchgeo_specdm.functional.distances.frechet_distance`."""
+        """See :func:`~torchgeo_specdm.functional.distances.frechet_distance`; ``(N, D)`` and ``(M, D)``."""
         return torch.tensor(frechet_distance(real, synthetic))
 
 
@@ -89,7 +89,7 @@ class KernelDistance(FeatureMetric):
     higher_is_better = False
 
     def compare(self, real: Tensor, synthetic: Tensor) -> Tensor:
-        """See :func:`~torchgeo_specdm.functional.distances.kernel_distance`."""
+        """See :func:`~torchgeo_specdm.functional.distances.kernel_distance`; ``(N, D)`` and ``(M, D)``."""
         return torch.tensor(kernel_distance(real, synthetic))
 
 
@@ -117,6 +117,6 @@ class DensityCoverage(FeatureMetric):
         self.k = k
 
     def compare(self, real: Tensor, synthetic: Tensor) -> dict[str, Tensor]:
-        """See :func:`~torchgeo_specdm.functional.coverage.density_coverage`."""
+        """See :func:`~torchgeo_specdm.functional.coverage.density_coverage`; ``(N, D)`` and ``(M, D)``."""
         found = density_coverage(real, synthetic, self.k)
         return {name: torch.tensor(value) for name, value in found._asdict().items()}

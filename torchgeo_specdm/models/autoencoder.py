@@ -35,13 +35,13 @@ class Stream:
 
 @dataclass
 class Posterior:
-    """The Gaussian over joint latents that a batch was encoded to; both tensors are ``(B, Z, h, w)``."""
+    """The Gaussian over joint latents that a batch was encoded to: ``mean`` and ``log_variance``, ``(B, Z, h, w)``."""
 
     mean: Tensor
     log_variance: Tensor
 
     def sample(self) -> Tensor:
-        """A reparametrised draw."""
+        """A reparametrised draw, ``(B, Z, h, w)``."""
         return self.mean + (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
 
     def kl(self) -> Tensor:
@@ -113,7 +113,7 @@ class PairAutoencoder(nn.Module):
             )
 
     def set_scaling(self, offset: Tensor, gain: Tensor) -> None:
-        """Set what pixel value becomes 0 and what difference becomes 1, per band, in the dataset's unit."""
+        """Set what pixel value becomes 0 and what difference becomes 1, ``(C,)`` or 0-d, in the dataset's unit."""
         self.offset.copy_(offset.expand_as(self.offset))
         self.gain.copy_(gain.expand_as(self.gain))
 
@@ -122,7 +122,7 @@ class PairAutoencoder(nn.Module):
         return fold_dates((image - self._per_band(self.offset)) / self._per_band(self.gain))
 
     def denormalize(self, x: Tensor) -> Tensor:
-        """Inverse of :meth:`normalize`."""
+        """Inverse of :meth:`normalize`: ``(B, T*C, H, W)`` to images in raw units."""
         return unfold_dates(x, self.num_dates) * self._per_band(self.gain) + self._per_band(self.offset)
 
     def encode(self, image: Tensor, mask: Tensor) -> Posterior:
@@ -174,7 +174,7 @@ class PairAutoencoder(nn.Module):
         return torch.cat(z, 1), tuple(stream.name in parts for stream in self.streams)
 
     def losses(self, image: Tensor, mask: Tensor, halved: bool = False) -> dict[str, Tensor]:
-        """The four terms of the paper's equations 1 and 2, each a mean per image value or mask pixel.
+        """The four terms of the paper's equations 1 and 2, each a 0-d mean per image value or mask pixel.
 
         Args:
             image: As for :meth:`encode`.
