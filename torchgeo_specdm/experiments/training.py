@@ -13,8 +13,8 @@ All that is drawn at a step is a function of the seed and of the step, so that a
 to the same bits.
 """
 
+import io
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from torchgeo_specdm.datasets.device import same_arithmetic
+from torchgeo_specdm.disk import write_whole
 from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.draws import mixed_generator
 from torchgeo_specdm.errors import SpecDMError
@@ -199,9 +200,10 @@ class _Run:
             'model': self.model.state_dict(),
             'optimizer': self.optimizer.state_dict(),
         }
-        partial = path.with_name(f'{path.name}.partial-{os.getpid()}')
-        torch.save(values, partial)
-        partial.replace(path)
+        buffer = io.BytesIO()
+        torch.save(values, buffer)
+        # By Python: PyTorch's errors do not tell a full disk from others
+        write_whole(path, lambda partial: partial.write_bytes(buffer.getbuffer()))
 
     def load(self, path: Path) -> None:
         values = torch.load(path, map_location='cpu', weights_only=True)
