@@ -1,4 +1,4 @@
-"""Writing: files that are complete or absent; full and read-only disks and another run in a folder, told in one line."""
+"""Writing: files that are complete or absent; full and read-only disks and other runs, told in one line."""
 
 import errno
 import glob
