@@ -4,7 +4,7 @@ A network folder is what diffusers users know: ``config.json`` and ``diffusion_p
 read may come from a stranger: see :mod:`torchgeo_specdm.strangers`.
 """
 
-import errno
+import glob
 import hashlib
 import json
 import os
@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from torchgeo_specdm.disk import is_at_work
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.strangers import build_bounded, check_folder, parse_json
 
@@ -30,8 +31,8 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Fill ``folder`` by ``write``, so that it is either the old one or complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f'.{folder.name}.partial-{os.getpid()}')
-    for left in folder.parent.glob(f'.{folder.name}.*-*'):
-        if not _is_at_work(left.name.rpartition('-')[2]):
+    for left in folder.parent.glob(f'.{glob.escape(folder.name)}.*-*'):
+        if not is_at_work(left.name.rpartition('-')[2]):
             shutil.rmtree(left)
     partial.mkdir()
     try:
@@ -45,22 +46,6 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _is_at_work(process: str) -> bool:
-    """Whether another process of this machine has that number: folders of others are what killed runs have left.
-
-    So are those of this one's number, which containers give to one process after the other.
-    """
-    try:
-        if int(process) == os.getpid():
-            return False
-        os.kill(int(process), 0)
-    except ValueError:
-        return True
-    except OSError as error:
-        return error.errno != errno.ESRCH
-    return True
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -1,12 +1,15 @@
 """The command ``specdm``: its subcommands are the modules of :mod:`torchgeo_specdm.commands`."""
 
 import argparse
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from torchgeo_specdm import __version__
 from torchgeo_specdm.commands import cache, checkpoints, demo, evaluate, experiment, init, sample, training
+from torchgeo_specdm.disk import FULL
 from torchgeo_specdm.errors import USER_FILES, SpecDMError
 
 # In the order in which the help lists them
@@ -77,9 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.run(args)
     except (SpecDMError, *USER_FILES) as error:
-        print(f'specdm: error: {" ".join(str(error).split())}', file=sys.stderr)
-        return 2
+        return _refuse(str(error))
+    except OSError as error:
+        if error.errno not in (*FULL, errno.EROFS):
+            raise
+        place = error.filename or getattr(args, 'out', None) or Path.cwd()
+        remedy = 'what is complete is kept: make room there, or name another folder, and run the same command again'
+        return _refuse(f'{place} cannot be written ({error.strerror}); {remedy}')
     except KeyboardInterrupt as interrupt:
         print('; '.join(['specdm: interrupted', *map(str, interrupt.args)]), file=sys.stderr)
         return 130
     return 0
+
+
+def _refuse(reason: str) -> int:
+    print(f'specdm: error: {" ".join(reason.split())}', file=sys.stderr)
+    return 2

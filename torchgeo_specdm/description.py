@@ -114,7 +114,12 @@ def read_schedule(folder: Path) -> NoiseSchedule:
 def read_conditions(checkpoint: str | Path) -> frozenset[str]:
     """As :meth:`SpecDMPipeline.read_conditions <torchgeo_specdm.pipeline.SpecDMPipeline.read_conditions>`."""
     folder = resolve(checkpoint)
-    description, config = read_description(folder), read_json(folder / 'denoiser' / 'config.json')
+    return known_conditions(folder, read_description(folder))
+
+
+def known_conditions(folder: Path, description: Description) -> frozenset[str]:
+    """As :func:`read_conditions`, of a checkpoint whose description was read."""
+    config = read_json(folder / 'denoiser' / 'config.json')
     clocks, classes = config.get('clocks', 1), config.get('num_classes', 0)
     if type(clocks) is not int or type(classes) is not int:
         raise CheckpointError(f'{folder / "denoiser" / "config.json"}: clocks and num_classes must be numbers')

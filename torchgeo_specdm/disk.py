@@ -1,7 +1,9 @@
-"""A folder to write to: a full disk, one that may not be written to and another run there, each told in one line."""
+"""Writing: files that are complete or absent; full and read-only disks and other runs, told in one line."""
 
 import errno
-from collections.abc import Iterator
+import glob
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +14,50 @@ from torchgeo_specdm.errors import SpecDMError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 LOCK = '.specdm.lock'
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file that is either the old one or complete, and remove what killed processes left of it.
+
+    Args:
+        path: The file; its folder is made.
+        write: Called with the path to write to.
+
+    Raises:
+        SpecDMError: The disk is full, or the file may not be written.
+    """
+    with disk_errors(path.parent, 'make room there, or name another folder, and run the same command again'):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
+        partial = path.with_name(f'.{path.name}.partial-{os.getpid()}')
+        try:
+            write(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left of a file that they wrote by :func:`write_whole`."""
+    for left in path.parent.glob(f'.{glob.escape(path.name)}.partial-*'):
+        if not is_at_work(left.name.rpartition('-')[2]):
+            left.unlink(missing_ok=True)
+
+
+def is_at_work(process: str) -> bool:
+    """Whether another process of this machine has that number: what others wrote is what killed runs have left.
+
+    So is what this one's number has written, which containers give to one process after the other.
+    """
+    try:
+        if int(process) == os.getpid():
+            return False
+        os.kill(int(process), 0)
+    except ValueError:
+        return True
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import base64
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -19,6 +18,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+
+from torchgeo_specdm.disk import write_whole
 
 
 class Fragment(str):
@@ -194,10 +195,12 @@ def write_metrics(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that is either the old one or complete."""
-    partial = path.with_name(f'.{path.name}.partial-{os.getpid()}')
-    partial.write_text(text, encoding='utf-8')
-    partial.replace(path)
+    """Write a file that is either the old one or complete.
+
+    Raises:
+        SpecDMError: The disk is full, or the file may not be written.
+    """
+    write_whole(path, lambda partial: partial.write_text(text, encoding='utf-8'))
 
 
 def _escaped(text: str) -> str:

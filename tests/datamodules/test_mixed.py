@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import default_collate
 from torchgeo.datamodules import NAIPChesapeakeDataModule
@@ -233,6 +234,52 @@ def test_a_resumed_training_goes_on_with_the_order_and_the_samples_of_its_epoch(
     for epoch, images in whole.items() if fresh else ():
         expected = torch.stack([endless[8 * epoch + index]['image'] for index in range(8)])
         assert torch.equal(torch.stack(images), expected)
+
+
+class Level(LightningModule):
+    """The smallest task: one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return (batch['image'].mean() - self.level) ** 2
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class Batches(MixedDataModule):
+    """Records all batches of a training, before they are normalised."""
+
+    seen: list[torch.Tensor]
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if 'synthetic' in batch:
+            self.seen.append(batch['image'])
+        return super().on_before_batch_transfer(batch, dataloader_idx)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_training_that_was_stopped_within_an_epoch_takes_it_up_there(
+    workers: int, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Two epochs of four batches, whole and from some of their steps on, one of them at the end of an epoch."""
+
+    def run(folder: Path, start: Path | None = None) -> torch.Tensor:
+        real = FakeDataModule(length=8, batch_size=4, num_workers=workers)
+        data = Batches(real, checkpoint, 1, steps=1, sample_batch_size=4, device='cpu')
+        data.seen = []
+        save = ModelCheckpoint(folder, '{step}', every_n_train_steps=1, save_top_k=-1)
+        trainer(folder, max_epochs=2, limit_val_batches=0, callbacks=[save]).fit(Level(), data, ckpt_path=start)
+        return torch.stack(data.seen)
+
+    whole = run(tmp_path / 'whole')
+    assert len(whole) == 8
+    for step in (1, 4, 6):
+        rest = run(tmp_path / f'from {step}', tmp_path / 'whole' / f'step={step}.ckpt')
+        assert torch.equal(rest, whole[step:]), step
 
 
 def test_a_stream_is_not_generated_before(checkpoint: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset, default_collate
 
 from tests.conftest import tiny_pipeline, tiny_spec
+from torchgeo_specdm import strangers
 from torchgeo_specdm.datasets import blocks as blocks_module
 from torchgeo_specdm.datasets import device as device_module
 from torchgeo_specdm.datasets import synthetic as synthetic_module
@@ -275,3 +276,17 @@ def test_plot(task: str, panels: int, request: pytest.FixtureRequest) -> None:
     figure = dataset.plot(sample | {'prediction': sample['mask']}, show_titles=False)
     assert [bool(axis.get_title()) for axis in figure.axes] == [False] * (panels + 1)
     plt.close('all')
+
+
+def test_the_description_of_a_checkpoint_is_read_once(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, parse = [], strangers.parse_json
+
+    def record(path: Path) -> Any:
+        seen.append(path.relative_to(checkpoint).as_posix())
+        return parse(path)
+
+    monkeypatch.setattr('torchgeo_specdm.checkpoint.parse_json', record)
+    dataset = SpecDMSynthetic(checkpoint, 4)
+    assert dataset.settings.solver == SpecDMPipeline.from_pretrained(checkpoint).solver_defaults['solver']
+    assert sorted(seen[:2]) == ['denoiser/config.json', 'specdm.json']
+    assert seen.count('specdm.json') == 2, 'once by the dataset, once by the pipeline'

@@ -15,7 +15,7 @@ from tests.fake import FakePairs
 from torchgeo_specdm.comparison import mean_iou, sum_samples
 from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.downstream.scenes import count_scenes
-from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.errors import DivergedError, SpecDMError
 from torchgeo_specdm.experiments import batches, training
 from torchgeo_specdm.experiments.training import Budget, dense_loss, train
 
@@ -126,6 +126,27 @@ def test_an_interruption_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.Mon
     assert again == history
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_loss_that_is_no_number_ends_it_and_leaves_the_last_good_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, '_SAVE_EVERY', 0.0)
+    steps, sound, state = iter(range(100)), training.dense_loss, tmp_path / 'state'
+
+    def spoilt(logits: Tensor, mask: Tensor) -> Tensor:
+        return sound(logits, mask) * (math.nan if next(steps) == 3 else 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, 'dense_loss', spoilt)
+        with pytest.raises(DivergedError, match=r'the loss is nan in step 3: .* or lower the learning rate \(--lr\)'):
+            fit(Budget(8, 3), lambda model: 1.0, state=state)
+    kept = torch.load(state, weights_only=True)
+    assert kept['step'] == 3
+    assert all(value.isfinite().all() for value in kept['model'].values())
+    resumed, _ = fit(Budget(8, 3), lambda model: 1.0, state=state)
+    whole, _ = fit(Budget(8, 3), lambda model: 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
 
 
 def test_the_state_of_the_process_is_left_alone() -> None:

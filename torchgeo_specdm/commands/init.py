@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from torchgeo_specdm.disk import write_whole
 from torchgeo_specdm.errors import SpecDMError
 
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     """Look at the dataset and write the file.
 
     Raises:
-        SpecDMError: The file is there already, or the dataset cannot be read.
+        SpecDMError: The file is there already or cannot be written, or the dataset cannot be read.
     """
     from torchgeo_specdm.evaluation.data import read_datamodule
     from torchgeo_specdm.starting.configuration import configuration, finish, render
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         path.write_text(render(configuration(draft), {}), encoding='utf-8')
         findings = look(read_datamodule(path))
     text = finish(draft, findings, _command(args))
-    out.write_text(text, encoding='utf-8')
+    write_whole(out, lambda partial: partial.write_text(text, encoding='utf-8'))
     print('\n'.join(findings.lines()))
     print(f'specdm: wrote {out}; check what its comments call guessed, then: specdm fit --config {out}')
 

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torchgeo.datamodules.utils import collate_fn_detection
 
 from torchgeo_specdm.datamodules.wrapping import WrappingDataModule
 from torchgeo_specdm.datasets.device import resolve_device
-from torchgeo_specdm.datasets.epochs import EpochLoader
+from torchgeo_specdm.datasets.epochs import ResumableLoader, counted_place
 from torchgeo_specdm.datasets.mixed import MixedDataset, parse_ratio
 from torchgeo_specdm.datasets.order import MixedSampler
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
@@ -144,9 +145,11 @@ class MixedDataModule(WrappingDataModule):
         ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         # As Lightning seeds its own samplers
         seed = self.seed + int(os.environ.get('PL_GLOBAL_SEED', 0))
-        sampler = MixedSampler(self.train_dataset, self.synthetic.block_size, ranks, rank, seed, self.synthetic.fresh)
+        place = partial(counted_place, self.trainer, batch_size) if self.trainer else None
+        size, fresh = self.synthetic.block_size, self.synthetic.fresh
+        sampler = MixedSampler(self.train_dataset, size, ranks, rank, seed, fresh, place)
         workers = self._workers()
-        return EpochLoader(
+        return ResumableLoader(
             self.train_dataset,
             batch_size=batch_size,
             sampler=sampler,

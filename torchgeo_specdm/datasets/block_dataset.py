@@ -36,7 +36,7 @@ class BlockDataset(Plotted):
     length: int | None
     seed: int
     steps: int
-    solver: str | None
+    solver: str
     batch_size: int | None
     device: torch.device | None
     filter: Path | None
@@ -80,6 +80,7 @@ class BlockDataset(Plotted):
                 seed=self.seed,
                 steps=self.steps,
                 solver=self.solver,
+                rounding=self.spec.dtype,
                 batch_size=self.batch_size,
                 candidates=self.candidates,
                 guidance=self.guidance,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchgeo_specdm.description import Description, known_conditions, read_description
 from torchgeo_specdm.diffusion import index_generator
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
@@ -163,7 +164,7 @@ class Agreement(Condition):
 
 def make_conditions(
     checkpoint: Path,
-    spec: DatasetSpec,
+    described: Description,
     classes: Mapping[str, float] | str | None,
     given: Any,
     given_streams: Sequence[str],
@@ -174,7 +175,7 @@ def make_conditions(
     Raises:
         SpecDMError: The generator does not know how to meet one, or a request makes no sense.
     """
-    known = SpecDMPipeline.read_conditions(checkpoint)
+    known, spec = known_conditions(checkpoint, described), described.spec
     conditions: list[Condition] = []
     if classes is not None:
         if 'shares' not in known:
@@ -205,8 +206,8 @@ def restore_conditions(identities: Sequence[Mapping[str, Any]], checkpoint: Path
     told = {name: value for identity in identities for name, value in identity.items()}
     if not portable(identities):
         raise SpecDMError('given samples do not go to another process')
-    spec = SpecDMPipeline.read_spec(checkpoint)
-    return make_conditions(checkpoint, spec, told.get('classes'), None, (), told.get('agreement', 1.0))
+    described = read_description(checkpoint)
+    return make_conditions(checkpoint, described, told.get('classes'), None, (), told.get('agreement', 1.0))
 
 
 def portable(identities: Sequence[Mapping[str, Any]]) -> bool:

@@ -1,5 +1,7 @@
 """The order in which a loader reads a mixed dataset: random, but block by block where blocks cost time."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ class MixedSampler(EpochSampler):
         rank: Number of this one.
         seed: Of the order.
         ascending: Whether synthetic samples come in the order of their index in every epoch, as fresh ones should.
+        place: As for :class:`~torchgeo_specdm.datasets.epochs.EpochSampler`.
     """
 
     def __init__(
@@ -34,8 +37,9 @@ class MixedSampler(EpochSampler):
         rank: int = 0,
         seed: int = 0,
         ascending: bool = False,
+        place: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
-        super().__init__(dataset, ranks, rank, seed)
+        super().__init__(dataset, ranks, rank, seed, place)
         self.mixed = dataset
         self.block_size = block_size
         self.ascending = ascending

@@ -12,7 +12,6 @@ import torch
 
 from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.datasets.conditions import Condition
-from torchgeo_specdm.description import read_description
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import GUIDANCE
 
@@ -107,7 +106,8 @@ def decide(
     *,
     seed: int,
     steps: int,
-    solver: str | None,
+    solver: str,
+    rounding: str,
     batch_size: int | None,
     candidates: int,
     guidance: float | None,
@@ -115,23 +115,19 @@ def decide(
 ) -> Settings:
     """The settings that arguments of :class:`~torchgeo_specdm.datasets.SpecDMSynthetic` mean on a device.
 
-    All files of the checkpoint and the filter are read, and given samples.
-
-    Raises:
-        CheckpointError: The checkpoint is damaged.
+    All files of the checkpoint and the filter are read for their hash, and given samples.
     """
-    described = read_description(checkpoint)
     return Settings(
         generator=folder_hash(checkpoint),
         filter=None if pair_filter is None else folder_hash(pair_filter),
         candidates=None if pair_filter is None else candidates,
         seed=seed,
         steps=steps,
-        solver=solver or str(described.solver['solver']),
+        solver=solver,
         conditions=[condition.identity() for condition in conditions],
         guidance=(GUIDANCE if guidance is None else float(guidance)) if conditions else None,
         block_size=batch_size or _BATCH_SIZE.get(device.type, _BATCH_SIZE['cpu']),
-        rounding=described.spec.dtype,
+        rounding=rounding,
         device=device_model(device),
         arithmetic='float32',
         libraries={name: version(name) for name in ('torch', 'diffusers')},

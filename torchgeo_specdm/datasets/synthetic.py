@@ -20,9 +20,9 @@ from torchgeo_specdm.datasets.cache_home import default_home
 from torchgeo_specdm.datasets.conditions import make_conditions
 from torchgeo_specdm.datasets.device import parse_device
 from torchgeo_specdm.datasets.filtered import FilterSummary, Verdict, find_filter, verdict
+from torchgeo_specdm.description import read_description
 from torchgeo_specdm.diffusion import SOLVERS
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec
 
 
@@ -111,17 +111,18 @@ class SpecDMSynthetic(BlockDataset):
         if solver is not None and solver not in SOLVERS:
             raise SpecDMError(f'solver is {solver!r}; it must be one of {", ".join(SOLVERS)}')
         self.checkpoint = resolve(checkpoint)
-        self.spec: DatasetSpec = SpecDMPipeline.read_spec(self.checkpoint)
+        described = read_description(self.checkpoint)
+        self.spec: DatasetSpec = described.spec
         self.length = length
         self.seed = seed
         self.steps = steps
-        self.solver = solver
+        self.solver = solver or str(described.solver['solver'])
         self.batch_size = batch_size
         self.device = None if device is None else parse_device(device)
         self.filter = None if keep is None else find_filter(keep, self.checkpoint, self.spec)
         self.candidates = candidates
         self.guidance = guidance
-        self.conditions = make_conditions(self.checkpoint, self.spec, classes, given, given_streams, agreement)
+        self.conditions = make_conditions(self.checkpoint, described, classes, given, given_streams, agreement)
         self.cache = default_home() if cache is True else Path(cache) if cache else None
         self.max_bytes = max_bytes
         self.transforms = transforms

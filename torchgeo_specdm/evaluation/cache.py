@@ -5,17 +5,17 @@ An entry's name is a hash of everything it depends on; entries are complete or a
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from torchgeo_specdm import __version__
+from torchgeo_specdm.disk import write_whole
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.observation import Observer, observe
 
@@ -75,12 +75,15 @@ class Cache:
             raise SpecDMError(f'{path} is damaged ({error}): delete it') from error
 
     def save(self, name: str, depends: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Write an entry as a whole."""
+        """Write an entry as a whole.
+
+        Raises:
+            SpecDMError: The disk is full, or the folder may not be written.
+        """
         path = self.path(name, depends).with_suffix('.safetensors')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f'.{path.name}.partial-{os.getpid()}')
-        save_file({key: value.contiguous() for key, value in tensors.items()}, partial)
-        partial.replace(path)
+        # By Python, not by the library, whose errors do not tell a full disk from others
+        content = save({key: value.contiguous() for key, value in tensors.items()})
+        write_whole(path, lambda partial: partial.write_bytes(content))
 
     def observe(
         self, dataset: Any, indices: Sequence[int], observers: Sequence[Observer], *, batch_size: int, text: str

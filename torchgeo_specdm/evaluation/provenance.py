@@ -26,8 +26,7 @@ def provenance(synthetic: SpecDMSynthetic) -> dict[str, str]:
     rows = {
         'generator': f'{folder_name(synthetic.checkpoint)}, SHA-256 {folder_hash(synthetic.checkpoint)[:16]}...',
         'generator trained by': str(description.training.get('command', '')),
-        'sampling': f'{synthetic.solver or description.solver["solver"]}, {synthetic.steps} steps, '
-        f'seed {synthetic.seed}',
+        'sampling': f'{synthetic.solver}, {synthetic.steps} steps, seed {synthetic.seed}',
         'device': f'one of {os.cpu_count()} CPU cores' if device.type == 'cpu' else torch.cuda.get_device_name(device),
         'versions': ', '.join(f'{name} {number}' for name, number in versions.items()),
         'data': f'{spec.attribution} ({spec.licence})' if spec.licence else spec.attribution,

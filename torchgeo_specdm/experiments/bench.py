@@ -15,6 +15,7 @@ from torch.utils.data import Subset
 
 from torchgeo_specdm import __version__
 from torchgeo_specdm.datasets import MixedDataset, SpecDMSynthetic
+from torchgeo_specdm.disk import sweep
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.cache import fingerprint
 from torchgeo_specdm.experiments.data import Data
@@ -87,8 +88,9 @@ class Store:
                 found = make(state)
             found |= {'seconds': round(seconds(), 1), 'depends': depends}
             write_text(path, json.dumps(found) + '\n')
-            state.unlink(missing_ok=True)
-            spent.unlink(missing_ok=True)
+            for done in (state, spent):
+                done.unlink(missing_ok=True)
+                sweep(done)
         return found, False
 
 

@@ -13,8 +13,8 @@ All that is drawn at a step is a function of the seed and of the step, so that a
 to the same bits.
 """
 
+import io
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -28,15 +28,18 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from torchgeo_specdm.datasets.device import same_arithmetic
+from torchgeo_specdm.disk import write_whole
 from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.draws import mixed_generator
-from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.errors import DivergedError, SpecDMError
 from torchgeo_specdm.experiments.batches import batches, order, turned
 
 _WARM_UP = 0.05
 _LARGEST_GRADIENT = 1.0
 # [s]; what an interruption can cost
 _SAVE_EVERY = 300.0
+# Steps after which a GPU is asked whether their losses are numbers, for which it is waited
+_ASKED_EVERY = 50
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def train(
         Step and score of each validation.
 
     Raises:
+        DivergedError: A loss is no number; ``state`` keeps the last good weights.
         SpecDMError: No validation has a score.
     """
     run = _Run(model, budget)
@@ -164,10 +168,14 @@ class _Run:
         self.model, self.budget = model, budget
         self.optimizer = torch.optim.AdamW(model.parameters(), budget.lr, weight_decay=budget.weight_decay)
         self.step = 0
+        self._losses: list[tuple[int, Tensor]] = []
         self.history: list[tuple[int, float]] = []
         self.best: dict[str, Tensor] | None = None
 
     def update(self, loss: Tensor, step: int) -> None:
+        self._losses.append((step, loss.detach()))
+        if not loss.is_cuda or len(self._losses) >= _ASKED_EVERY:
+            self._require_numbers()
         for group in self.optimizer.param_groups:
             group['lr'] = self.budget.rate(step)
         self.optimizer.zero_grad()
@@ -176,7 +184,18 @@ class _Run:
         self.optimizer.step()
         self.step = step + 1
 
+    def _require_numbers(self) -> None:
+        losses, self._losses = self._losses, []
+        finite = torch.stack([value for _, value in losses]).isfinite().tolist() if losses else []
+        if not all(finite):
+            step, value = losses[finite.index(False)]
+            raise DivergedError(
+                f'the loss is {float(value)} in step {step}: training stopped; look at the values of the pairs in its '
+                f'batch of {self.budget.batch_size}, or lower the learning rate (--lr), which is {self.budget.lr:g}'
+            )
+
     def validated(self, score: float) -> None:
+        self._require_numbers()
         best = max((value for _, value in self.history if not math.isnan(value)), default=-math.inf)
         if score > best:
             self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
@@ -192,6 +211,7 @@ class _Run:
             raise
 
     def save(self, path: Path) -> None:
+        self._require_numbers()
         values = {
             'step': self.step,
             'history': self.history,
@@ -199,9 +219,10 @@ class _Run:
             'model': self.model.state_dict(),
             'optimizer': self.optimizer.state_dict(),
         }
-        partial = path.with_name(f'{path.name}.partial-{os.getpid()}')
-        torch.save(values, partial)
-        partial.replace(path)
+        buffer = io.BytesIO()
+        torch.save(values, buffer)
+        # By Python: PyTorch's errors do not tell a full disk from others
+        write_whole(path, lambda partial: partial.write_bytes(buffer.getbuffer()))
 
     def load(self, path: Path) -> None:
         values = torch.load(path, map_location='cpu', weights_only=True)
