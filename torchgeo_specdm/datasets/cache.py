@@ -66,6 +66,7 @@ class BlockCache(RecentBlocks):
         with disk_errors(self.folder, REMEDY):
             self.writable = self._enter({**names, 'settings': generate.settings.to_dict()})
         self._load = generate.load
+        self._passing = generate.settings.fresh is not None
         self._maps: OrderedDict[int, Block] = OrderedDict()
         self._sound: set[int] = set()
         self._stated = 0
@@ -80,7 +81,9 @@ class BlockCache(RecentBlocks):
             SpecDMError: They do not fit on the disk, or not below ``max_bytes``.
         """
         count = self._count(length)
-        missing = count - len(self._there() & set(range(count)))
+        there = self._there()
+        # Fresh blocks, whatever their numbers, are deleted before those of later epochs are added
+        missing = max(0, count - len(there if self._passing else there & set(range(count))))
         if not missing or not self.writable:
             return self.writable
         # Here and below, not above: it takes a second, and workers do without
