@@ -400,6 +400,9 @@ def test_verdicts_survive(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert dataset.filter_summary() == summary
     assert summary.served == 12
     assert verdicts(dataset) == reference
+    for index in range(10):
+        dataset.verdict(index).rejected.logical_not_()
+    assert verdicts(dataset) == reference, 'what is done to a verdict stays there'
     again = SpecDMSynthetic(checkpoint, 10, keep='aligned', **SETTINGS)
     again.materialize()
     assert again.filter_summary() == summary
