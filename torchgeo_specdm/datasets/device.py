@@ -96,7 +96,9 @@ def same_arithmetic(device: torch.device) -> Iterator[None]:
 
 
 def _exact(device_type: str) -> list[tuple[Any, str, Any]]:
-    cudnn, matmul, mkldnn = torch.backends.cudnn, torch.backends.cuda.matmul, torch.backends.mkldnn
+    # Their attributes depend on the version
+    backends: Any = torch.backends
+    cudnn, matmul, mkldnn = backends.cudnn, backends.cuda.matmul, backends.mkldnn
     # PyTorch >= 2.9 names the precision of each operator, and its older flags fail where a user has done so
     named = hasattr(cudnn, 'conv')
     if device_type == 'cpu':
