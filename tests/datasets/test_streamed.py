@@ -220,6 +220,13 @@ def test_a_damaged_block_is_generated_again(checkpoint: Path, fork: Start) -> No
     assert same(epoch(dataset), reference)
 
 
+def test_a_file_beside_the_blocks_is_none(checkpoint: Path) -> None:
+    blocks = opened(SpecDMSynthetic(checkpoint, **SETTINGS))
+    (blocks.folder / '._00000000.safetensors').touch()
+    assert SpecDMSynthetic(checkpoint, 4, **SETTINGS).materialize()
+    assert blocks.has(0)
+
+
 def test_a_shuffled_loader_is_told(checkpoint: Path, fork: Start) -> None:
     dataset = SpecDMSynthetic(checkpoint, 4 * (LOOK_AHEAD + 1), **SETTINGS)
     serve(fork, dataset)

@@ -234,8 +234,8 @@ class BlockCache(RecentBlocks):
         return -(-length // self.size)
 
     def _there(self) -> set[int]:
-        """Blocks that have a file."""
-        return {int(path.stem) for path in self.folder.glob(f'*{BLOCK}')}
+        """Blocks that have a file; what synchronising programs leave beside them has other names."""
+        return {int(path.stem) for path in self.folder.glob(f'*{BLOCK}') if path.stem.isdecimal()}
 
     def _warn_of_damage(self, number: int, error: DamagedBlockError) -> None:
         warnings.warn(f'{self._path(number)} {error}: it is generated again', stacklevel=8)
