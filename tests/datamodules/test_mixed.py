@@ -1,5 +1,6 @@
 """MixedDataModule: it changes the train split and nothing else, and TorchGeo's own command line takes it."""
 
+import multiprocessing
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
 from tests.fake import FakeDataModule, FakePairs
 from torchgeo_specdm.datamodules import mixed as module
 from torchgeo_specdm.datamodules.mixed import MixedDataModule
+from torchgeo_specdm.datasets.generation import BlockGenerator
 from torchgeo_specdm.datasets.order import MixedSampler
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import CheckpointError, SpecDMError, SpecMismatchError
@@ -304,6 +306,32 @@ def test_as_many_processes_generate_as_there_are_workers(checkpoint: Path, monke
     monkeypatch.setattr(SpecDMSynthetic, 'materialize', lambda *_, **told: asked.append(told) or True)
     MixedDataModule(FakeDataModule(num_workers=3), checkpoint, 1, device='cpu').setup('fit')
     assert asked == [{'processes': 3}]
+
+
+def test_ranks_that_set_up_at_once_generate_each_block_once(
+    checkpoint: Path, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, make = tmp_path / 'made', BlockGenerator.__call__
+
+    def record(self: BlockGenerator, number: int) -> Any:
+        with log.open('a') as file:
+            file.write(f'{number}\n')
+        return make(self, number)
+
+    def rank() -> None:
+        real = FakeDataModule(length=8, num_workers=1)
+        data = MixedDataModule(real, checkpoint, 2, steps=1, sample_batch_size=2, device='cpu')
+        data.setup('fit')
+        assert len(list(own_cache.rglob('*.safetensors'))) == 8
+
+    monkeypatch.setattr(BlockGenerator, '__call__', record)
+    ranks: list[Any] = [multiprocessing.get_context('fork').Process(target=rank) for _ in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+        assert process.exitcode == 0
+    assert sorted(map(int, log.read_text().split())) == list(range(8))
 
 
 def test_epochs_have_orders_of_their_own(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,13 @@ import dataclasses
 import errno
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,12 @@ from torch.utils.data import DataLoader
 from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
 from tests.fake import FakePairs
 from torchgeo_specdm.cli import main
-from torchgeo_specdm.datasets import block_files
+from torchgeo_specdm.datasets import block_files, cache_home
 from torchgeo_specdm.datasets import cache as cache_module
 from torchgeo_specdm.datasets.blocks import sample_bytes
 from torchgeo_specdm.datasets.cache import BlockCache
-from torchgeo_specdm.datasets.cache_home import in_use, kept
+from torchgeo_specdm.datasets.cache_home import clear, in_use, kept
+from torchgeo_specdm.datasets.device import same_arithmetic
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import GUIDANCE, SpecDMPipeline
@@ -400,6 +403,9 @@ def test_verdicts_survive(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert dataset.filter_summary() == summary
     assert summary.served == 12
     assert verdicts(dataset) == reference
+    for index in range(10):
+        dataset.verdict(index).rejected.logical_not_()
+    assert verdicts(dataset) == reference, 'what is done to a verdict stays there'
     again = SpecDMSynthetic(checkpoint, 10, keep='aligned', **SETTINGS)
     again.materialize()
     assert again.filter_summary() == summary
@@ -447,3 +453,84 @@ def test_the_command(checkpoint: Path, own_cache: Path, capsys: pytest.CaptureFi
     assert f'not deleted, as it is in use: {keys[2][:12]}' in out
     assert sorted(path.name for path in own_cache.iterdir() if path.is_dir()) == sorted([keys[2], 'mine'])
     assert same(dataset[0], uncached(checkpoint, 1, seed=2)[0])
+
+
+def test_two_that_clear_at_once_and_one_that_is_stopped(
+    checkpoint: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    SpecDMSynthetic(checkpoint, 8, **SETTINGS).materialize()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, 'rmtree', stop)
+        with pytest.raises(KeyboardInterrupt):
+            clear(own_cache)
+    assert files(own_cache) == []
+    assert len(kept(own_cache)) == 1, 'it can be deleted still'
+
+    lock, others = cache_home._home_lock, [own_cache]
+
+    def after_the_other(home: Path) -> Any:
+        if others:
+            assert len(clear(others.pop())[0]) == 1
+        return lock(home)
+
+    monkeypatch.setattr(cache_home, '_home_lock', after_the_other)
+    assert clear(own_cache) == ([], [])
+
+
+def test_a_read_only_cache_is_not_cleared(
+    checkpoint: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SpecDMSynthetic(checkpoint, cache=small_disk, **SETTINGS)[0]
+    subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
+    assert main(['cache', 'list', '--cache', str(small_disk)]) == 0
+    assert 'of 1 dataset' in capsys.readouterr().out
+    assert main(['cache', 'clear', '--cache', str(small_disk)]) == 2
+    assert 'may not be written (Read-only file system)' in capsys.readouterr().err
+    assert len(files(small_disk)) == 1
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'int16'])
+def test_rounding_is_part_of_the_sample(dtype: str, tmp_path: Path) -> None:
+    checkpoint = tmp_path / 'integers'
+    tiny_pipeline(dataclasses.replace(SPEC, dtype=dtype)).save_pretrained(checkpoint)
+    with same_arithmetic(torch.device('cpu')):
+        block = SpecDMPipeline.from_pretrained(checkpoint).sample(range(4), seed=0, steps=1)
+    assert torch.equal(block['image'], block['image'].round())
+    limits = torch.iinfo(getattr(torch, dtype))
+    assert limits.min <= float(block['image'].min()) < float(block['image'].max()) <= limits.max
+    cached = SpecDMSynthetic(checkpoint, 4, **SETTINGS)
+    for samples in (uncached(checkpoint, 4), list(cached), list(SpecDMSynthetic(checkpoint, 4, **SETTINGS))):
+        for key in ('image', 'mask'):
+            assert torch.equal(torch.stack([sample[key] for sample in samples]), block[key])
+
+
+def test_a_long_dataset_takes_no_more_memory(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[weakref.ref[Tensor]] = []
+    read = cache_module.read_block
+
+    def record(*arguments: Any, **named: Any) -> Any:
+        block = read(*arguments, **named)
+        opened.append(weakref.ref(block['image']))
+        return block
+
+    monkeypatch.setattr(cache_module, '_MAPS', 3)
+    monkeypatch.setattr(cache_module, 'read_block', record)
+    dataset = SpecDMSynthetic(checkpoint, 80, **SETTINGS)
+    dataset.materialize()
+    for index in range(80):
+        dataset[index]
+        assert sum(block() is not None for block in opened) <= 3
+    assert len(opened) >= 2 * 20
+
+
+def test_making_a_dataset_asks_for_no_gpu(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ('is_available', 'device_count', 'current_device', 'get_device_name', '_lazy_init'):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: pytest.fail('CUDA was touched'))
+    real = FakePairs(SPEC, length=6)
+    for asked in ({}, {'keep': 'aligned'}, {'fresh': True}, {'given': real}, {'classes': {'water': 0.4}}):
+        for device in (None, 'cuda'):
+            dataset = SpecDMSynthetic(checkpoint, 8, device=device, **asked)  # type: ignore[arg-type]
+            assert len(pickle.loads(pickle.dumps(dataset))) == 8  # noqa: S301

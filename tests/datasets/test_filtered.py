@@ -133,6 +133,26 @@ def test_candidates_are_generated_until_a_block_is_full(checkpoint: Path, monkey
     assert dataset.filter_summary().rejected_share == 0
 
 
+def test_one_other_verdict_shifts_no_other_block(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the judge computes on another device, and a candidate stands at its threshold."""
+    reference = SpecDMSynthetic(checkpoint, 12, keep='aligned', **SETTINGS)
+    before = list(reference)
+    first = next(index for index in range(4, 8) if reference.verdict(index).accepted)
+    flipped = before[first]['image']
+    judge = PairFilter.judge_pairs
+
+    def other(self: PairFilter, batch: dict[str, Tensor]) -> Any:
+        verdicts = judge(self, batch)
+        hit = torch.tensor([torch.equal(image, flipped) for image in batch['image']])
+        return dataclasses.replace(verdicts, misaligned=verdicts.misaligned | hit)
+
+    monkeypatch.setattr(PairFilter, 'judge_pairs', other)
+    found = list(SpecDMSynthetic(checkpoint, 12, keep='aligned', **SETTINGS))
+    changed = [not same(a, b) for a, b in zip(before, found, strict=True)]
+    assert any(changed[4:8])
+    assert not any(changed[:4] + changed[8:])
+
+
 def test_copies_are_served_last(checkpoint: Path) -> None:
     """With the first two samples among the training patches, others take their place."""
     raw = SpecDMSynthetic(checkpoint, 8, **SETTINGS)

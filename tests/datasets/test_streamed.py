@@ -220,6 +220,13 @@ def test_a_damaged_block_is_generated_again(checkpoint: Path, fork: Start) -> No
     assert same(epoch(dataset), reference)
 
 
+def test_a_file_beside_the_blocks_is_none(checkpoint: Path) -> None:
+    blocks = opened(SpecDMSynthetic(checkpoint, **SETTINGS))
+    (blocks.folder / '._00000000.safetensors').touch()
+    assert SpecDMSynthetic(checkpoint, 4, **SETTINGS).materialize()
+    assert blocks.has(0)
+
+
 def test_a_shuffled_loader_is_told(checkpoint: Path, fork: Start) -> None:
     dataset = SpecDMSynthetic(checkpoint, 4 * (LOOK_AHEAD + 1), **SETTINGS)
     serve(fork, dataset)
@@ -423,6 +430,28 @@ def test_fresh_samples_go_on_from_epoch_to_epoch(
         assert there[0] >= 10 * number // 4
         assert there[-1] <= (10 * number + 19) // 4
     assert not any(blocks.has(n) for n in range(12))
+
+
+def test_two_epochs_of_fresh_samples_fit_where_they_are_said_to(checkpoint: Path, own_cache: Path) -> None:
+    """Also where a training is resumed, and where epochs begin within a block: 10 samples, blocks of 4."""
+
+    def blocks() -> list[Path]:
+        return sorted(own_cache.rglob('*.safetensors'))
+
+    fresh(checkpoint)[0]
+    size = blocks()[0].stat().st_size
+    limit = 6 * size
+    with pytest.raises(SpecDMError, match='raise max_bytes'):
+        fresh(checkpoint, max_bytes=limit - size, seed=1).reserve(10)
+    for start in (0, 5):
+        dataset = fresh(checkpoint, max_bytes=limit)
+        assert dataset.reserve(10)
+        for number in range(start, start + 4):
+            dataset.set_epoch(number)
+            assert len(list(dataset)) == 10
+            for block in dataset._kept_blocks():
+                dataset._open().block(block)
+            assert len(blocks()) <= 6
 
 
 def test_fresh_samples_are_kept_apart_and_have_an_end(checkpoint: Path) -> None:

@@ -106,15 +106,19 @@ def test_order_repetition_threads_and_memory_never_change_a_bit(
             assert all(same(sample, reference[index]) for index, sample in zip(shuffled, found, strict=True))
         with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16):
             assert same(fresh()[5], reference[5])
-        assert torch.get_num_threads() == 2
+        torch.set_default_dtype(torch.float64)
+        assert same(fresh()[5], reference[5])
+        assert (torch.get_num_threads(), torch.get_default_dtype()) == (2, torch.float64)
     finally:
         torch.set_num_threads(threads)
+        torch.set_default_dtype(torch.float32)
     assert len(dataset._blocks) == 1
 
 
 def test_batch_sizes_agree_within_float32(checkpoint: Path) -> None:
     one, many = (epoch(SpecDMSynthetic(checkpoint, 8, steps=4, batch_size=size)) for size in (1, 8))
     assert float((one['image'] - many['image']).abs().max()) < 1e-3 * float(one['image'].std())
+    assert float((one['mask'] == many['mask']).double().mean()) >= 0.999
 
 
 def test_a_request_generates_each_missing_block_once_and_whole(checkpoint: Path, blocks: list[tuple[int, ...]]) -> None:
@@ -216,17 +220,18 @@ def test_the_device_that_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_module.resolve_device(None) == torch.device('cpu')
 
 
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
 @pytest.mark.parametrize('chosen', ['highest', 'medium'])
-def test_gpu_arithmetic_is_exact_inside_and_the_users_outside(chosen: str) -> None:
+def test_arithmetic_is_exact_inside_and_the_users_outside(chosen: str, device: str) -> None:
     def state() -> list[Any]:
-        return [getattr(owner, name) for owner, name, _ in device_module._exact_cuda()]
+        return [getattr(owner, name) for owner, name, _ in device_module._exact(device)]
 
     original = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(chosen)
     try:
         before = state()
-        with device_module.same_arithmetic(torch.device('cuda')):
-            assert state() == [value for *_, value in device_module._exact_cuda()]
+        with device_module.same_arithmetic(torch.device(device)):
+            assert state() == [value for *_, value in device_module._exact(device)]
         assert state() == before
         assert torch.get_float32_matmul_precision() == chosen
     finally:

@@ -1,5 +1,6 @@
 """A dataset whose samples are read in blocks: when its settings are decided, and where its blocks come from."""
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -160,12 +161,14 @@ class BlockDataset(Plotted):
         return self.length
 
     def _kept_samples(self, length: int) -> int:
-        return 2 * length if self.fresh else length
+        # Two epochs, which begin anywhere in a block
+        shift = self.block_size - math.gcd(length, self.block_size)
+        return 2 * length + shift if self.fresh else length
 
     def _kept_blocks(self) -> range:
         """Blocks of this epoch and the next of fresh samples."""
         size, first = self.block_size, self._first()
-        return range(first // size, -(-(first + self._kept_samples(self._epoch_length())) // size))
+        return range(first // size, -(-(first + 2 * self._epoch_length()) // size))
 
     def _look_ahead(self, number: int) -> int:
         """The block (exclusive) up to which blocks are generated while block ``number`` is read."""

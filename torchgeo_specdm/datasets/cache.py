@@ -66,6 +66,7 @@ class BlockCache(RecentBlocks):
         with disk_errors(self.folder, REMEDY):
             self.writable = self._enter({**names, 'settings': generate.settings.to_dict()})
         self._load = generate.load
+        self._passing = generate.settings.fresh is not None
         self._maps: OrderedDict[int, Block] = OrderedDict()
         self._sound: set[int] = set()
         self._stated = 0
@@ -80,7 +81,9 @@ class BlockCache(RecentBlocks):
             SpecDMError: They do not fit on the disk, or not below ``max_bytes``.
         """
         count = self._count(length)
-        missing = count - len(self._there() & set(range(count)))
+        there = self._there()
+        # Fresh blocks, whatever their numbers, are deleted before those of later epochs are added
+        missing = max(0, count - len(there if self._passing else there & set(range(count))))
         if not missing or not self.writable:
             return self.writable
         # Here and below, not above: it takes a second, and workers do without
@@ -231,8 +234,8 @@ class BlockCache(RecentBlocks):
         return -(-length // self.size)
 
     def _there(self) -> set[int]:
-        """Blocks that have a file."""
-        return {int(path.stem) for path in self.folder.glob(f'*{BLOCK}')}
+        """Blocks that have a file; what synchronising programs leave beside them has other names."""
+        return {int(path.stem) for path in self.folder.glob(f'*{BLOCK}') if path.stem.isdecimal()}
 
     def _warn_of_damage(self, number: int, error: DamagedBlockError) -> None:
         warnings.warn(f'{self._path(number)} {error}: it is generated again', stacklevel=8)

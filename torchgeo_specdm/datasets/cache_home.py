@@ -10,12 +10,14 @@ import shutil
 import uuid
 import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from torchgeo_specdm.disk import disk_errors
 from torchgeo_specdm.errors import SpecDMError
 
 VARIABLE = 'SPECDM_CACHE'
@@ -200,17 +202,19 @@ def clear(home: Path, key: str | None = None) -> tuple[list[Kept], list[Kept]]:
         What was deleted, and what was not because it is in use.
 
     Raises:
-        SpecDMError: There is no dataset of that key.
+        SpecDMError: There is no dataset of that key, or the cache may not be written.
     """
-    chosen = [one for one in kept(home) if one.folder.name.startswith(key or '')]
-    if not chosen:
-        if key:
+    remedy = 'only who may write there can delete'
+    with disk_errors(home, remedy), _home_lock(home) if home.is_dir() else nullcontext():
+        chosen = [one for one in kept(home) if one.folder.name.startswith(key or '')]
+        if key and not chosen:
             raise SpecDMError(f'nothing in {home} has a key that starts with {key}: see "specdm cache list"')
-        return [], []
-    with _home_lock(home):
         used = [one for one in chosen if in_use(one.folder)]
         gone = [one for one in chosen if one not in used]
         for one in gone:
+            # First: whoever is killed here leaves no block without a description, which nobody would find
+            for path in one.blocks:
+                path.unlink(missing_ok=True)
             shutil.rmtree(one.folder)
     return gone, used
 

@@ -81,22 +81,30 @@ def other_gpus(device: torch.device | None, number: int) -> list[str]:
 def same_arithmetic(device: torch.device) -> Iterator[None]:
     """Shield the bits of a block from what the process around it has chosen.
 
-    The number of threads, the algorithms that cuDNN picks by timing and TF32 all change float32 sums.
+    The number of threads, the default type of tensors, the algorithms that cuDNN picks by timing, TF32 and, on some
+    CPUs, bfloat16 all change float32 sums.
     """
-    with torch.autocast(device.type, enabled=False), _settings(_exact_cuda() if device.type == 'cuda' else []):
-        threads = torch.get_num_threads()
+    with torch.autocast(device.type, enabled=False), _settings(_exact(device.type)):
+        threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
         torch.set_num_threads(1)
+        torch.set_default_dtype(torch.float32)
         try:
             yield
         finally:
             torch.set_num_threads(threads)
+            torch.set_default_dtype(dtype)
 
 
-def _exact_cuda() -> list[tuple[Any, str, Any]]:
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+def _exact(device_type: str) -> list[tuple[Any, str, Any]]:
+    # Their attributes depend on the version
+    backends: Any = torch.backends
+    cudnn, matmul, mkldnn = backends.cudnn, backends.cuda.matmul, backends.mkldnn
+    # PyTorch >= 2.9 names the precision of each operator, and its older flags fail where a user has done so
+    named = hasattr(cudnn, 'conv')
+    if device_type == 'cpu':
+        return [(operator, 'fp32_precision', 'ieee') for operator in (mkldnn.conv, mkldnn.matmul)] if named else []
     exact: list[tuple[Any, str, Any]] = [(cudnn, 'benchmark', False), (cudnn, 'deterministic', True)]
-    if hasattr(cudnn, 'conv'):
-        # PyTorch >= 2.9 names the precision of each operator, and its older flags fail where a user has done so
+    if named:
         return [*exact, (cudnn.conv, 'fp32_precision', 'ieee'), (matmul, 'fp32_precision', 'ieee')]
     return [*exact, (cudnn, 'allow_tf32', False), (matmul, 'allow_tf32', False)]
 

@@ -167,7 +167,7 @@ def verdict(block: Block, row: int) -> Verdict:
         misaligned=bool(block['misaligned'][row]),
         copy=bool(block['copy'][row]),
         merged=int(block['merged'][row]),
-        rejected=block['rejected'][row],
+        rejected=block['rejected'][row].clone(),
     )
 
 

@@ -71,7 +71,8 @@ class SpecDMSynthetic(BlockDataset):
             folder; None or False keeps blocks in memory.
         max_bytes: Largest size of that folder [byte]: blocks of datasets that nobody uses are deleted for it, those of
             the least recently used first.
-        fresh: Other samples in each epoch, see :meth:`set_epoch`. They are kept apart from those of other datasets.
+        fresh: Other samples in each epoch: number i of epoch e is sample e · length + i of the endless dataset. Blocks
+            of two epochs are kept at most; :meth:`set_epoch` says which epoch is read.
         transforms: Applied to each sample.
 
     Raises:
