@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests shares."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from torchgeo_specdm.models import JointDenoiser, TwoStreamAutoencoder
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec
 
-# The networks here are tiny, and threads of several processes on the same cores cost more than they bring
+# The networks here are tiny, and threads of several processes on the same cores cost more than they bring; the
+# environment says so to the processes that tests start
 torch.set_num_threads(1)
+os.environ['OMP_NUM_THREADS'] = '1'
 
 
 @pytest.fixture(autouse=True)

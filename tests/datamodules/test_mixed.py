@@ -86,10 +86,9 @@ def trainer(folder: Path, **arguments: Any) -> Trainer:
     return Trainer(
         accelerator='cpu',
         default_root_dir=folder,
-        logger=TensorBoardLogger(folder),
         enable_progress_bar=False,
         enable_model_summary=False,
-        **{'max_epochs': 1} | arguments,
+        **{'max_epochs': 1, 'logger': TensorBoardLogger(folder)} | arguments,
     )
 
 
@@ -221,7 +220,7 @@ def test_a_resumed_training_goes_on_with_the_order_and_the_samples_of_its_epoch(
         real = FakeDataModule(length=8, batch_size=4, num_workers=workers)
         data = Seeing(real, checkpoint, 1, steps=1, sample_batch_size=4, device='cpu', fresh=fresh)
         data.seen = {}
-        settings = {'max_epochs': epochs, 'limit_val_batches': 1, 'num_sanity_val_steps': 0}
+        settings = {'max_epochs': epochs, 'limit_val_batches': 1, 'num_sanity_val_steps': 0, 'logger': False}
         trainer(folder, **settings).fit(segmentation(), data, ckpt_path=start)
         return data.seen
 
@@ -274,7 +273,7 @@ def test_a_training_that_was_stopped_within_an_epoch_takes_it_up_there(
         data = Batches(real, checkpoint, 1, steps=1, sample_batch_size=4, device='cpu')
         data.seen = []
         save = ModelCheckpoint(folder, '{step}', every_n_train_steps=1, save_top_k=-1)
-        trainer(folder, max_epochs=2, limit_val_batches=0, callbacks=[save]).fit(Level(), data, ckpt_path=start)
+        trainer(folder, max_epochs=2, limit_val_batches=0, callbacks=[save], logger=False).fit(Level(), data, ckpt_path=start)
         return torch.stack(data.seen)
 
     whole = run(tmp_path / 'whole')

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import Subset
 
 from tests.fake import FakeDataModule
@@ -30,10 +29,9 @@ def fit(task: GeneratorTask, root: Path, data: str = 'segmentation', **settings:
     trainer = Trainer(
         accelerator='cpu',
         default_root_dir=root,
-        logger=TensorBoardLogger(root),
+        logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=1,
         **({'max_steps': 2} | settings),
     )
     trainer.fit(task, task.wrap_datamodule(FakeDataModule(data), root))

@@ -160,4 +160,4 @@ class AutoencoderTask(EncodingTask):
         distance = (self.model.normalize(made) - self.model.normalize(image)).abs().mean()
         self.log('val_loss', distance, batch_size=len(image), sync_dist=True)
         if batch_idx == 0:
-            self.log_pairs(batch, {'image': made, 'mask': class_index(logits, self.spec.task)}, 'reconstructed')
+            self.log_pairs(batch, lambda: {'image': made, 'mask': class_index(logits, self.spec.task)}, 'reconstructed')

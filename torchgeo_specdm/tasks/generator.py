@@ -156,7 +156,7 @@ class GeneratorTask(LightningModule):
         """Show real pairs above made ones, batches ``(B, ...)``, in a logger that takes figures (TensorBoard)."""
         experiment = getattr(self.logger, 'experiment', None)
         if self.trainer.is_global_zero and hasattr(experiment, 'add_figure'):
-            figure = plot_pairs({'real': _rows(real), title: _rows(made)}, self.spec)
+            figure = plot_pairs({'real': _rows(real), title: _rows(make())}, self.spec)
             cast(Any, experiment).add_figure(f'val/{title}', figure, self.global_step)
 
 

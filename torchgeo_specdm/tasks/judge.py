@@ -103,7 +103,7 @@ class JudgeTask(GeneratorTask):
         self.miou.update(predicted, target)
         self.f1.update(predicted, target)
         if batch_idx == 0:
-            self.log_pairs(batch, batch | {'mask': predicted.view_as(batch['mask'])}, 'judged')
+            self.log_pairs(batch, lambda: batch | {'mask': predicted.view_as(batch['mask'])}, 'judged')
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""

@@ -233,7 +233,7 @@ class LatentDiffusionTask(GeneratorTask):
         self.log('val_loss', loss, prog_bar=True, batch_size=len(z), sync_dist=True)
         if batch_idx == 0:
             count = min(4, len(z))
-            self.log_pairs(batch, self.pipeline().sample(range(count)), 'sampled')
+            self.log_pairs(batch, lambda: self.pipeline().sample(range(count)), 'sampled')
 
     def pipeline(self) -> SpecDMPipeline:
         """The generator as it is now, with averaged weights."""
