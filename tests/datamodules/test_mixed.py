@@ -273,7 +273,8 @@ def test_a_training_that_was_stopped_within_an_epoch_takes_it_up_there(
         data = Batches(real, checkpoint, 1, steps=1, sample_batch_size=4, device='cpu')
         data.seen = []
         save = ModelCheckpoint(folder, '{step}', every_n_train_steps=1, save_top_k=-1)
-        trainer(folder, max_epochs=2, limit_val_batches=0, callbacks=[save], logger=False).fit(Level(), data, ckpt_path=start)
+        settings = {'max_epochs': 2, 'limit_val_batches': 0, 'logger': False}
+        trainer(folder, callbacks=[save], **settings).fit(Level(), data, ckpt_path=start)
         return torch.stack(data.seen)
 
     whole = run(tmp_path / 'whole')

@@ -152,7 +152,7 @@ class GeneratorTask(LightningModule):
         on_cuda = self.device.type == 'cuda'
         return torch.autocast('cuda', torch.bfloat16) if on_cuda else nullcontext()
 
-    def log_pairs(self, real: dict[str, Tensor], made: dict[str, Tensor], title: str) -> None:
+    def log_pairs(self, real: dict[str, Tensor], make: Callable[[], dict[str, Tensor]], title: str) -> None:
         """Show real pairs above made ones, batches ``(B, ...)``, in a logger that takes figures (TensorBoard)."""
         experiment = getattr(self.logger, 'experiment', None)
         if self.trainer.is_global_zero and hasattr(experiment, 'add_figure'):
