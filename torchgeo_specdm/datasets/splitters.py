@@ -54,7 +54,7 @@ class BySeed(Splitter):
         if sum(counts.values()) >= len(names):
             raise SpecDMError(
                 f'{root} has {len(names)} pair{"s" * (len(names) != 1)}, too few for train and {", ".join(counts)}: '
-                'add some, set the share of test to 0, or cut one large raster as a scene (specdm init FILE --mask FILE)'
+                'add some, set the share of test to 0, or cut a large raster as a scene (specdm init FILE --mask FILE)'
             )
         dealt = [split for split, count in counts.items() for _ in range(count)]
         splits: list[str | None] = ['train'] * len(names)
