@@ -102,7 +102,7 @@ def test_it_works(tmp_path: Path, data: Callable[[], Arrays], options: dict[str,
     ('data', 'options', 'message'),
     [
         (lambda: ([], []), {}, 'no file in'),
-        (lambda: arrays(1), {}, '1 pairs of files are too few for train and val, test'),
+        (lambda: arrays(1), {}, 'has 1 pair, too few for train and val, test: add some'),
         (lambda: arrays(2), {'split': {'train': '0', 'val': '7'}}, 'none of the 2 pairs in'),
         (
             lambda: (arrays()[0], [np.full((16, 16), 9)] * 6),

@@ -165,6 +165,28 @@ def fill(path: Path) -> None:
             file.write(bytes(PAGE))
 
 
+def test_a_training_on_a_small_disk(config: str, disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A disk that takes nothing, a part of the state, or the state and a part of the output."""
+    root, filler = disk / 'run', disk / 'filler'
+    command = ['fit', '--config', config, '--stage', '1', '--trainer.default_root_dir', str(root)]
+    assert main(command) == 0
+    whole = folder_hash(root / 'autoencoder')
+    pages = sum(-(-path.stat().st_size // PAGE) for path in root.rglob('*') if path.is_file())
+    for free in (0, pages // 3, pages - 2):
+        shutil.rmtree(root)
+        with pytest.raises(OSError, match='No space left'):
+            fill(filler)
+        os.truncate(filler, filler.stat().st_size - free * PAGE)
+        capsys.readouterr()
+        assert main(command) == 2
+        assert 'is full' in line(capsys)
+        assert not (root / 'autoencoder').exists()
+        filler.unlink()
+        assert main(command) == 0
+        assert folder_hash(root / 'autoencoder') == whole
+        assert not list(root.rglob('*partial*'))
+
+
 @pytest.mark.parametrize('form', ['geotiff', 'npz', 'webdataset'])
 def test_samples_on_a_small_disk(
     tiny_segmentation_checkpoint: Path, disk: Path, capsys: pytest.CaptureFixture[str], form: str

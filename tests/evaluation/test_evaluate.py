@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.datasets import NonGeoDataset
 
 from torchgeo_specdm.cli import main
+from torchgeo_specdm.disk import LOCK
+from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation import faults
 from torchgeo_specdm.evaluation.data import RealData, open_real
 from torchgeo_specdm.evaluation.evaluate import Settings, evaluate
@@ -137,6 +140,14 @@ def test_the_real_side_is_computed_once(
     monkeypatch.setattr('torchgeo_specdm.evaluation.real_side.train_judge', refuse)
     quick = Settings(**vars(settings) | {'usefulness': None})
     evaluate({'again': Scenes('made', 8)}, real, tmp_path, quick)
+
+
+def test_a_second_evaluation_in_one_folder_is_refused(real: RealData, settings: Settings, tmp_path: Path) -> None:
+    out = tmp_path / 'report'
+    out.mkdir()
+    with FileLock(out / LOCK), pytest.raises(SpecDMError, match=r'another evaluation is at work in .*--out'):
+        evaluate({'again': Scenes('made', 8)}, real, out, settings)
+    assert [path.name for path in out.iterdir()] == [LOCK]
 
 
 def test_the_command_evaluates_a_checkpoint_and_an_export(

@@ -137,6 +137,8 @@ def test_faults_are_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
         (['torchgeo.datasets.LoveDA', '--arg', 'root'], '--arg takes NAME=VALUE'),
         (['data/image.tif'], 'name its mask with --mask'),
         (['data/image.tif', '--mask', 'data/image.tif'], 'too many for classes'),
+        (['data/blank'], 'no mask that was looked at has a pixel with a label; data/blank/mask/2.tif is one'),
+        (['data/single'], 'data/single has 1 pair, too few for train and val, test: add some'),
         (['data/many'], 'do not tell images from masks: name them with --image and --mask; it has a/*.tif (1 files)'),
         (['data/image.tif', '--mask', 'data/mask.tif', '--out', 'data/mask.tif'], 'data/mask.tif exists already'),
     ],
@@ -147,6 +149,10 @@ def test_what_cannot_be_read_is_one_line(
     _, mask = write_scene(Path('data'))
     for name in ('a', 'b', 'c'):
         write_tif(Path('data/many') / name / '1.tif', mask[None])
+    for name in ('blank', 'single'):
+        for number in range(3 if name == 'blank' else 1):
+            write_tif(Path('data') / name / 'image' / f'{number}.tif', mask[None])
+            write_tif(Path('data') / name / 'mask' / f'{number}.tif', np.full_like(mask[None], 255), nodata=255)
     assert main(['init', *arguments]) == 2
     said = capsys.readouterr().err
     assert message in said

@@ -52,7 +52,10 @@ class BySeed(Splitter):
         """Each share rounded, but at least one file; train has the rest."""
         counts = {split: max(1, round(share * len(names))) for split, share in self._shares() if share > 0}
         if sum(counts.values()) >= len(names):
-            raise SpecDMError(f'{len(names)} pairs of files are too few for train and {", ".join(counts)}')
+            raise SpecDMError(
+                f'{root} has {len(names)} pair{"s" * (len(names) != 1)}, too few for train and {", ".join(counts)}: '
+                'add some, set the share of test to 0, or cut a large raster as a scene (specdm init FILE --mask FILE)'
+            )
         dealt = [split for split, count in counts.items() for _ in range(count)]
         splits: list[str | None] = ['train'] * len(names)
         for place, split in zip(np.random.default_rng(self.seed).permutation(len(names)).tolist(), dealt, strict=False):

@@ -13,6 +13,7 @@ from torchgeo_specdm.alignment.judge import Judge
 from torchgeo_specdm.class_statistics import ClassStatistics
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.device import resolve_device
+from torchgeo_specdm.disk import alone
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.alignment import JudgeObserver, class_losses, measure_alignment, sample_scores, worst
 from torchgeo_specdm.evaluation.cache import Cache, default_folder
@@ -69,7 +70,7 @@ def evaluate(generators: Mapping[str, Any], real: RealData, out: Path, settings:
         settings: How much is computed.
 
     Raises:
-        SpecDMError: An argument is wrong.
+        SpecDMError: An argument is wrong, or another evaluation is at work in the folder.
         SpecMismatchError: A generator imitates other data.
     """
     settings = settings or Settings()
@@ -80,6 +81,11 @@ def evaluate(generators: Mapping[str, Any], real: RealData, out: Path, settings:
         if spec is None:
             raise SpecDMError(f'{name} carries no spec: give the dataset an attribute spec (DatasetSpec)')
         real.spec.require_match(spec, 'the real data', name)
+    with alone(out, 'evaluation', 'name another folder with --out'):
+        return _evaluate(generators, real, out, settings)
+
+
+def _evaluate(generators: Mapping[str, Any], real: RealData, out: Path, settings: Settings) -> Evaluation:
     start = time.monotonic()
 
     def say(text: str) -> None:

@@ -177,7 +177,7 @@ def _values(masks: Any) -> Counter[float]:
         if len(counts) > _MOST_VALUES or any(value % 1 for value in counts):
             raise SpecDMError(f'{mask.path} holds {len(values)} values such as {values[-1]:g}, too many for classes')
     if not counts:
-        raise SpecDMError('no mask that was looked at has a pixel with a label')
+        raise SpecDMError(f'no mask that was looked at has a pixel with a label; {mask.path} is one: all is nodata')
     return counts
 
 
