@@ -15,7 +15,7 @@ from torchgeo_specdm.cli import main
 _TRAINER = {
     'max_steps': 2,
     'accelerator': 'cpu',
-    'limit_val_batches': 2,
+    'limit_val_batches': 1,
     'log_every_n_steps': 1,
     'val_check_interval': 1,
 }
@@ -48,7 +48,7 @@ def test_from_raw_data_to_torchgeos_task(name: str, tmp_path: Path, capsys: pyte
     case['write'](tmp_path / 'data')
     data = {'class_path': case['data'], 'init_args': {'root': str(tmp_path / 'data'), **case['init_args']}}
     generator = {
-        'trainer': {'default_root_dir': str(tmp_path / 'generator'), **_TRAINER},
+        'trainer': {'default_root_dir': str(tmp_path / 'generator'), **_TRAINER, 'logger': False},
         'data': data,
         'stages': [
             {
