@@ -4,12 +4,23 @@ The command line prints these (and missing files) as one line and exits with sta
 anything else is a bug and keeps its traceback.
 """
 
+# Longest message [characters]: a value that a file gives, which a message quotes, has no end
+_LONGEST = 1800
+
 # What a path that a user names can raise
 USER_FILES = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 class SpecDMError(ValueError):
-    """Bad input: a configuration, a file or an argument that cannot work."""
+    """Bad input: a configuration, a file or an argument that cannot work.
+
+    Args:
+        message: One line that says what, where and what to do. One that nobody would read to its end loses its middle.
+    """
+
+    def __init__(self, message: str) -> None:
+        half = _LONGEST // 2
+        super().__init__(message if len(message) <= _LONGEST else f'{message[:half]} [...] {message[-half:]}')
 
 
 class CheckpointError(SpecDMError):
