@@ -30,7 +30,7 @@ from scipy.io import savemat
 
 from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
 from tests.mutations import BYTES, TREES, spoil_bytes, spoil_tree
-from tests.rasters import scene, write_tif
+from tests.rasters import scene, write_netcdf, write_tif
 from torchgeo_specdm.alignment.copies import TrainingIndex
 from torchgeo_specdm.alignment.filter import PairFilter
 from torchgeo_specdm.checkpoint import WEIGHTS
@@ -154,6 +154,9 @@ TARGETS = {
         _read_raster,
     ),
     'envi': Target(_write_raster('a.img', _envi), 'image/a.hdr', _read_raster),
+    'netcdf': Target(
+        _write_raster('a.nc', lambda path, values: write_netcdf(path, refl=values)), 'image/a.nc', _read_raster
+    ),
     'yaml': Target(_configuration, 'a.yaml', _plan),
     'specdm.json': Target(_checkpoint, 'specdm.json', _load),
     'autoencoder': Target(_checkpoint, 'autoencoder/config.json', _load),

@@ -14,7 +14,7 @@ import yaml
 from tests.conftest import tiny_spec
 from tests.datasets.test_scene import write_envi
 from tests.fake import FakeDataModule
-from tests.rasters import write_folder
+from tests.rasters import scene, write_folder, write_netcdf, write_tif
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.datamodules import LatentDataModule
 from torchgeo_specdm.datasets.rasters import open_raster
@@ -67,13 +67,23 @@ def write_tiffs(root: Path) -> dict[str, Any]:
     return {'class_path': 'FolderDataModule', 'init_args': {'image': 'image/*.tif', 'mask': 'mask/*.tif'}}
 
 
+def write_cubes(root: Path) -> dict[str, Any]:
+    """NetCDF files, whose bands are an axis of wavelengths, and what a configuration says of them."""
+    for number in range(6):
+        image, mask = scene(16, 32, seed=number)
+        write_netcdf(root / f'{number}.nc', refl=image)
+        write_tif(root / f'{number}.tif', mask[None])
+    return {'class_path': 'FolderDataModule', 'init_args': {'image': '*.nc', 'mask': '*.tif'}}
+
+
 @pytest.mark.parametrize(
     ('write', 'exclude', 'left'),
     [
         (write_scene, [[1340, 1460], [1790, 1960]], (450, 550, 650, 1600, 2200)),
         (write_tiffs, [[500, 600]], (490, 665, 842)),
+        (write_cubes, [[600, 700]], (490, 560, 842)),
     ],
-    ids=['ENVI', 'GeoTIFF'],
+    ids=['ENVI', 'GeoTIFF', 'NetCDF'],
 )
 def test_wavelengths_travel_from_files_to_files(
     write: Callable[[Path], dict[str, Any]], exclude: list[list[int]], left: tuple[float, ...], tmp_path: Path

@@ -1,5 +1,6 @@
 """Datasets that this package has never heard of, described in YAML alone."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,16 @@ def test_what_cannot_work_is_said_in_one_line(tmp_path: Path, changes: dict[str,
     write_loveda(tmp_path / 'data')
     with pytest.raises(SpecDMError, match=message):
         opened(tmp_path, LOVEDA, **changes)
+
+
+def test_a_library_that_a_class_needs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, 'h5py', None)
+    assert main(['init', 'torchgeo.datasets.ChaBuD', '--arg', f'root={tmp_path}', '--out', str(tmp_path / 'a')]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('specdm: error: ChaBuD lacks a library: h5py is not installed')
+    assert 'pip install h5py' in line
 
 
 def test_samples_must_be_alike_and_hold_declared_values(tmp_path: Path) -> None:

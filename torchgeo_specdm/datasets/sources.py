@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from torchgeo.datamodules import NonGeoDataModule
-from torchgeo.datasets import NonGeoDataset
+from torchgeo.datasets import DependencyNotFoundError, NonGeoDataset
 
 from torchgeo_specdm.datasets.splitters import SPLITS, Splitter
 from torchgeo_specdm.errors import SpecDMError
@@ -100,6 +100,8 @@ class Source(ABC):
         except (AssertionError, KeyError) as error:
             # How TorchGeo's datasets refuse a split
             raise SpecDMError(f'{self.name} refuses the split {name!r} or its arguments ({error!r})') from error
+        except DependencyNotFoundError as error:
+            raise SpecDMError(f'{self.name} lacks a library: {error}') from error
         if dataset is None:
             raise SpecDMError(f'{self.name} has no {name} dataset: leave {name} out of splits')
         return dataset
