@@ -34,3 +34,14 @@ def test_what_was_found(tmp_path: Path, name: str, edit: Edit) -> None:
     path.write_bytes(spoil_bytes(path.read_bytes(), [edit]))
     with pytest.raises(SpecDMError, match='damaged'):
         target.attempt(tmp_path)
+
+
+def test_tags_that_are_no_utf8(tmp_path: Path) -> None:
+    """Of NetCDF, whose texts once were in any encoding."""
+    target = TARGETS['netcdf']
+    target.make(tmp_path)
+    path = tmp_path / target.file
+    assert path.read_bytes().count(b'reflectance') == 1
+    path.write_bytes(path.read_bytes().replace(b'reflectance', 'réflectanc'.encode('latin-1') + b' '))
+    with pytest.raises(SpecDMError, match=r"a\.nc cannot be read as a raster \('utf-8' codec"):
+        target.attempt(tmp_path)

@@ -41,11 +41,11 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(described))
 
 
-def refused(folder: Path, message: str) -> None:
+def refused(folder: Path, message: str, longest: int = 600) -> None:
     with pytest.raises(CheckpointError, match=message) as caught:
         SpecDMPipeline.from_pretrained(folder)
     assert len(str(caught.value).splitlines()) == 1
-    assert len(str(caught.value)) < 600
+    assert len(str(caught.value)) < longest
 
 
 @pytest.mark.parametrize('name', ['weights.pt', 'weights.BIN', 'autoencoder/last.ckpt', 'x.pkl', 'y.Pth', 'z.npz'])
@@ -120,6 +120,20 @@ def test_names_of_two_words_are_none() -> None:
 def test_json_that_is_none(copy: Path, text: str) -> None:
     (copy / 'specdm.json').write_text(text)
     refused(copy, 'is not readable as JSON')
+
+
+@pytest.mark.parametrize(
+    ('part', 'field', 'value'),
+    [
+        ('autoencoder/config.json', 'kind', ['two_stream'] * 1000),
+        ('autoencoder/config.json', 'architecture', 'x' * 5000),
+        ('scheduler/scheduler_config.json', 'prediction_type', 'x' * 5000),
+        ('scheduler/scheduler_config.json', 'beta_schedule', 'x' * 5000),
+    ],
+)
+def test_a_refusal_ends_whatever_it_is_about(copy: Path, part: str, field: str, value: Any) -> None:
+    change(copy / part, **{field: value})
+    refused(copy, 'must be one of', longest=1200)
 
 
 def test_json_larger_than_any_description(copy: Path) -> None:

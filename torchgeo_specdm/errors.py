@@ -5,7 +5,7 @@ anything else is a bug and keeps its traceback.
 """
 
 # Longest message [characters]: a value that a file gives, which a message quotes, has no end
-_LONGEST = 1800
+_LONGEST = 1000
 
 # What a path that a user names can raise
 USER_FILES = (FileNotFoundError, NotADirectoryError, PermissionError)

@@ -204,5 +204,6 @@ def opened(name: str) -> Iterator[Any]:
             warnings.simplefilter('ignore', NotGeoreferencedWarning)
             with rasterio.Env(**_OPTIONS), rasterio.open(name) as file:
                 yield file
-    except RasterioError as error:
+    except (RasterioError, UnicodeDecodeError) as error:
+        # The second one for tags in another encoding than UTF-8
         raise RasterError(f'{name} cannot be read as a raster ({error}): replace the file') from error
