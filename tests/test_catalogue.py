@@ -78,7 +78,7 @@ def test_a_folder_of_another_kind_is_no_reason_for_another_checkpoint(named: Pat
 )
 def test_what_is_neither(wrong: str, named: Path) -> None:
     with pytest.raises(
-        CheckpointError, match=r'no checkpoint folder at .*names: indian-pines, oscd-landcover'
+        CheckpointError, match=r'no checkpoint folder at .*"specdm fit".*a name: indian-pines, oscd-landcover'
     ) as error:
         resolve(wrong)
     assert '\n' not in str(error.value)
@@ -137,6 +137,7 @@ def test_the_list_says_where_each_lies(named: Path, tmp_path: Path, capsys: pyte
     assert f'{named} (' in printed
     assert 'tiny segmentation: segmentation, 3 bands, 4 classes, 16 x 16 px' in printed
     if not CATALOGUE['oscd-change'].present:
+        assert 'examples/checkpoints/oscd-change; elsewhere' in printed
         assert 'hf://torchgeo-specdm/oscd-change' in printed
     (named / 'specdm.json').write_text('{"spec": []}')
     assert main(['checkpoints']) == 2

@@ -221,7 +221,9 @@ def test_a_name_that_is_not_in_the_tree_is_fetched(
 ) -> None:
     entry = dataclasses.replace(CATALOGUE['oscd-change'], folder=tmp_path / 'checkpoints' / 'oscd-change')
     monkeypatch.setitem(CATALOGUE, 'oscd-change', entry)
-    with pytest.raises(CheckpointError, match=r'oscd-change lies in examples/checkpoints.*and hf://.*cannot be'):
+    with pytest.raises(
+        CheckpointError, match=r'does not ship.* folder, examples/checkpoints/oscd-change; hf://.*cannot be'
+    ):
         resolve('oscd-change')
     folder = cached(cache, tiny_change_checkpoint, parse_address(entry.hub).repository)
     assert resolve('oscd-change') == folder

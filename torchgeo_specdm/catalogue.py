@@ -15,6 +15,8 @@ from torchgeo_specdm.hub import SCHEME, fetch
 
 _PACKAGE = Path(__file__).parent
 _DESCRIPTION = 'specdm.json'
+# In a clone; an installation that is not editable cannot tell where that is
+_OUTSIDE = 'examples/checkpoints'
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ class Entry:
         """Where it can be had when the folder is missing."""
         source = 'it ships with torchgeo-specdm: reinstall that'
         if self.hub:
-            source = f'it lies in examples/checkpoints of the source tree, and its first use fetches {self.hub}'
+            source = (
+                f'in a clone, name its folder, {_OUTSIDE}/{self.folder.name}; elsewhere its first use '
+                f'fetches {self.hub}'
+            )
         return f'{source}; examples/conf/{self.preset}.yaml trains one'
 
 
@@ -49,9 +54,7 @@ CATALOGUE = {
     'indian-pines': Entry(_PACKAGE / 'checkpoints' / 'indian-pines', 'indian-pines'),
     'oscd-landcover': Entry(_PACKAGE / 'checkpoints' / 'oscd-landcover', 'oscd-landcover'),
     # The licence of OSCD's labels forbids commercial use, so it stays out of the package
-    'oscd-change': Entry(
-        _PACKAGE.parent / 'examples' / 'checkpoints' / 'oscd-change', 'oscd', hub='hf://torchgeo-specdm/oscd-change'
-    ),
+    'oscd-change': Entry(_PACKAGE.parent / _OUTSIDE / 'oscd-change', 'oscd', hub='hf://torchgeo-specdm/oscd-change'),
 }
 
 
@@ -85,7 +88,8 @@ def resolve(checkpoint: str | Path) -> Path:
         return folder
     if entry is None:
         raise CheckpointError(
-            f'there is no checkpoint folder at {text}, and no checkpoint is called so; names: {", ".join(CATALOGUE)}'
+            f'there is no checkpoint folder at {text}: train one ("specdm fit" writes the folder "checkpoint" of its '
+            f'run), or take one that has a name: {", ".join(CATALOGUE)}'
         )
     if entry.present:
         return entry.folder
@@ -95,7 +99,7 @@ def resolve(checkpoint: str | Path) -> Path:
         return fetch(entry.hub)
     except CheckpointError as error:
         raise CheckpointError(
-            f'{text} lies in examples/checkpoints of the source tree, which is not here, and {error}'
+            f'{text} does not ship with the package: in a clone, name its folder, {_OUTSIDE}/{text}; {error}'
         ) from error
 
 

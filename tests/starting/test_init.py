@@ -140,6 +140,7 @@ def test_faults_are_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
         (['data/blank'], 'no mask that was looked at has a pixel with a label; data/blank/mask/2.tif is one'),
         (['data/single'], 'data/single has 1 pair, too few for train and val, test: add some'),
         (['data/many'], 'do not tell images from masks: name them with --image and --mask; it has a/*.tif (1 files)'),
+        (['data/apart'], 'must match the same text. These patterns were guessed: name yours with --image and --mask'),
         (['data/image.tif', '--mask', 'data/mask.tif', '--out', 'data/mask.tif'], 'data/mask.tif exists already'),
     ],
 )
@@ -153,6 +154,8 @@ def test_what_cannot_be_read_is_one_line(
         for number in range(3 if name == 'blank' else 1):
             write_tif(Path('data') / name / 'image' / f'{number}.tif', mask[None])
             write_tif(Path('data') / name / 'mask' / f'{number}.tif', np.full_like(mask[None], 255), nodata=255)
+    for number, name in enumerate(('image', 'mask')):
+        write_tif(Path('data/apart') / name / f'{number}.tif', mask[None])
     assert main(['init', *arguments]) == 2
     said = capsys.readouterr().err
     assert message in said

@@ -136,7 +136,7 @@ def matching_files(root: Path, patterns: list[str]) -> dict[str, tuple[str, ...]
             if alone := sorted(files.keys() - partners.keys()):
                 raise SpecDMError(
                     f'{len(alone)} of {len(files)} files {pattern} in {root} have no partner {other}: '
-                    f'{files[alone[0]]} is one'
+                    f'{files[alone[0]]} is one; the wildcards of both must match the same text'
                 )
     return {name: tuple(files[name] for files in found) for name in sorted(found[0])}
 

@@ -84,7 +84,15 @@ def _folder(root: Path, image: str | None, mask: str | None, later: str | None) 
         draft.notes['image'] = 'guessed from the names of the folders'
     draft.arguments |= {key: pattern for key, pattern in patterns.items() if pattern}
     keys = [key for key in ('image', 'later_image', 'mask') if patterns[key]]
-    files = matching_files(root, [str(patterns[key]) for key in keys])
+    try:
+        files = matching_files(root, [str(patterns[key]) for key in keys])
+    except SpecDMError as error:
+        if 'image' not in draft.notes:
+            raise
+        raise SpecDMError(
+            f'{error}. These patterns were guessed: name yours with --image and --mask, or one labelled scene by its '
+            'files, "specdm init IMAGE --mask MASK"'
+        ) from error
     by_split = all(name.split('/')[0] in SPLITS for name in files) and {n.split('/')[0] for n in files} >= {*SPLITS[:2]}
     _add_splitter(draft, f'{_SPLITTERS}.{"ByPattern" if by_split else "BySeed"}')
     if not by_split:
