@@ -65,7 +65,11 @@ def test_one_file_trains_both_stages_once(staged: str, tmp_path: Path, capsys: p
     capsys.readouterr()
 
     assert main(command) == 0
-    assert capsys.readouterr().out.count('is finished; --restart trains it again') == 2
+    said = capsys.readouterr().out
+    assert said.count('is finished after 2 steps and stays as it is') == said.count('--restart trains it again') == 2
+    # Another architecture is not silently the old one
+    assert main([*command, '--stage', '1', '--model.depth', '2']) == 2
+    assert 'was trained with another depth' in capsys.readouterr().err
     assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*') if path.is_file()}
 
     assert main([*command, '--stage', 'AutoencoderTask', '--restart', '--trainer.max_steps', '3']) == 0

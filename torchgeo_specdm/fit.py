@@ -91,7 +91,12 @@ class SpecDMCLI(LightningCLI):
         """
         last = self.resume.path if self.resume else None
         if isinstance(model, GeneratorTask) and not (self.restart and last) and _finished(model, self._root, last):
-            self._say(f'{self._root / model.output} is finished; --restart trains it again')
+            # Whoever tried a few steps first, or corrects what the data is, must not take the old output for a new one
+            steps = f' after {_check_settings(model, last)} steps' if last and last.is_file() else ''
+            self._say(
+                f'{self._root / model.output} is finished{steps} and stays as it is, whatever the configuration says '
+                'now; --restart trains it again'
+            )
             return
         remedy = 'the same command resumes, or name another folder with --trainer.default_root_dir'
         with disk_errors(self._root, remedy), self._alone(model):
@@ -172,9 +177,11 @@ def _finished(model: GeneratorTask, root: Path, last: Path | None) -> bool:
     return last.stat().st_mtime <= min(p.stat().st_mtime for p in (root / model.output).rglob('*') if p.is_file())
 
 
-def _check_settings(model: GeneratorTask, last: Path) -> None:
+def _check_settings(model: GeneratorTask, last: Path) -> int:
+    """Refuse a state of a model with other settings; return its steps."""
     try:
-        saved = torch.load(last, weights_only=True, mmap=True)['hyper_parameters']
+        state = torch.load(last, weights_only=True, mmap=True)
+        saved, steps = state['hyper_parameters'], int(state['global_step'])
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(f'{last} is damaged: remove it, or use --restart') from error
     different = [name for name, value in model.hparams.items() if name in saved and saved[name] != value]
@@ -182,6 +189,7 @@ def _check_settings(model: GeneratorTask, last: Path) -> None:
         raise SpecDMError(
             f'{last} was trained with another {", ".join(different)}: use the old settings, or --restart to discard it'
         )
+    return steps
 
 
 def run_stages(
