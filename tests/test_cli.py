@@ -100,6 +100,18 @@ def test_the_filter_lies_beside_the_generator_and_is_written_again_where_it_is_l
     assert times == [path.stat().st_mtime_ns for path in tmp_path.rglob('*') if path.is_file()], 'all is finished'
 
 
+def test_data_that_is_not_there_leaves_no_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write(
+        tmp_path,
+        trainer=TRAINER | {'default_root_dir': str(tmp_path / 'run'), 'logger': True, 'max_steps': 2},
+        data={'class_path': 'OSCDPatchesDataModule', 'init_args': {'root': str(tmp_path / 'nowhere')}},
+        model={'class_path': 'AutoencoderTask', 'init_args': AUTOENCODER},
+    )
+    assert main(['fit', '--config', config]) == 2
+    assert 'Dataset not found' in capsys.readouterr().err
+    assert not (tmp_path / 'run' / 'lightning_logs').exists()
+
+
 def test_an_interrupted_run_resumes(
     staged: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

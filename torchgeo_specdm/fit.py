@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from torchgeo_specdm import __version__, compat, datamodules, downstream, tasks
 from torchgeo_specdm.disk import alone, disk_errors
-from torchgeo_specdm.errors import CheckpointError, DivergedError, SpecDMError, refusal
+from torchgeo_specdm.errors import USER_FILES, CheckpointError, DivergedError, SpecDMError, refusal
 from torchgeo_specdm.lazy import load_all
 from torchgeo_specdm.resume import ResumeCheckpoint
 from torchgeo_specdm.stages import plan, select, to_the_point
@@ -116,7 +116,7 @@ class SpecDMCLI(LightningCLI):
         except DivergedError as error:
             kept = f'; {last} holds the last good weights' if last and last.is_file() else ''
             raise DivergedError(f'{error}{kept}') from error
-        except SpecDMError:
+        except (SpecDMError, *USER_FILES):
             self._forget_log()
             raise
         except SystemExit as error:
