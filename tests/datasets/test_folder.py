@@ -184,7 +184,7 @@ def test_patches_with_too_few_labels_are_left_out(tmp_path: Path) -> None:
         ({'wavelengths': None}, {'bands': [665]}, 'declare wavelengths'),
         ({'wavelengths': None}, {'exclude': [(0, 1)]}, 'declare wavelengths'),
         ({}, {'bands': [750]}, 'the nearest is 85 nm away'),
-        ({}, {'bands': ['swir']}, "0 bands called 'swir'; it has blue, green, red, nir"),
+        ({}, {'bands': ['swir']}, "no bands called 'swir'; it has blue, green, red, nir"),
         ({}, {'bands': ['red', 665]}, 'one band twice'),
         ({}, {'band_names': ['a']}, 'band_names has 1 entries for the 4 bands'),
     ],

@@ -207,7 +207,7 @@ def _find(band: float | str, names: Sequence[str], wavelengths: Sequence[float |
     if isinstance(band, str):
         if names.count(band) != 1:
             known = ', '.join(name or '(no name)' for name in names)
-            raise SpecDMError(f'{path} has {names.count(band)} bands called {band!r}; it has {known}')
+            raise SpecDMError(f'{path} has {names.count(band) or "no"} bands called {band!r}; it has {known}')
         return names.index(band)
     near = {abs(nm - band): number for number, nm in reversed(list(enumerate(wavelengths))) if nm is not None}
     if not near or min(near) > _TOLERANCE:
