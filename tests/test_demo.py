@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from tests.conftest import tiny_pipeline
 from tests.data.oscd.data import write_oscd
@@ -17,6 +18,7 @@ from torchgeo_specdm.comparison import Comparison, Interval
 from torchgeo_specdm.datasets import OSCD, IndianPines
 from torchgeo_specdm.demo import _verdict, run
 from torchgeo_specdm.demo_cases import CASES, Budget, Case
+from torchgeo_specdm.disk import LOCK
 from torchgeo_specdm.errors import CheckpointError, SpecDMError, SpecMismatchError
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
@@ -133,6 +135,12 @@ def test_out_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SpecDMError, match='is a file'):
         run(tmp_path / 'out')
     assert (tmp_path / 'out').read_text() == 'mine'
+
+
+def test_a_second_demo_in_one_folder_is_refused(tmp_path: Path) -> None:
+    with FileLock(tmp_path / LOCK), pytest.raises(SpecDMError, match=r'another demo is at work in .*--out'):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 def test_the_shipped_generator_fits_the_scene() -> None:

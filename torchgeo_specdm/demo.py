@@ -22,6 +22,7 @@ from torchgeo_specdm.comparison import (
 from torchgeo_specdm.datasets import MixedDataset, SpecDMSynthetic
 from torchgeo_specdm.demo_cases import CASES, Case
 from torchgeo_specdm.demo_page import MIXED, REAL, Result, metrics, page
+from torchgeo_specdm.disk import alone
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.data import draw, spread
 from torchgeo_specdm.evaluation.provenance import provenance
@@ -41,12 +42,17 @@ def run(out: Path, dataset: str = 'indian-pines', root: Path | None = None) -> N
         root: Folder of the dataset, where it has one.
 
     Raises:
-        SpecDMError: An argument is wrong, or the generator is missing or does not fit the dataset.
+        SpecDMError: An argument is wrong, the generator is missing or does not fit the dataset, or another demo is at
+            work in ``out``.
         DatasetNotFoundError: The dataset is not in ``root``.
     """
     if dataset not in CASES:
         raise SpecDMError(f'dataset is {dataset!r}; the demo knows {", ".join(CASES)}')
-    run_case(CASES[dataset](root), out)
+    case = CASES[dataset](root)
+    if out.exists() and not out.is_dir():
+        raise SpecDMError(f'{out} is a file; --out must name a folder')
+    with alone(out, 'demo', 'name another folder with --out'):
+        run_case(case, out)
 
 
 def run_case(case: Case, out: Path) -> Result:
@@ -62,8 +68,6 @@ def run_case(case: Case, out: Path) -> Result:
     real, test = (Subset(dataset, draw(dataset, count)) for dataset, count in splits)
     synthetic = SpecDMSynthetic(case.checkpoint)
     mixed = MixedDataset(real, synthetic, ratio=budget.ratio)
-    if out.exists() and not out.is_dir():
-        raise SpecDMError(f'{out} is a file; --out must name a folder')
     out.mkdir(parents=True, exist_ok=True)
     spec, count = mixed.spec, int(mixed.is_synthetic.sum())
     size = f'{spec.num_bands} bands, {spec.patch_size} x {spec.patch_size} px'
