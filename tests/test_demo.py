@@ -71,7 +71,7 @@ def test_oscd(tmp_path: Path, oscd_root: Path, capsys: pytest.CaptureFixture[str
 
 
 def check(out: Path, printed: str, classes: tuple[str, ...], scores: list[str]) -> dict[str, Any]:
-    assert sorted(path.name for path in out.iterdir()) == ['metrics.json', 'report.html']
+    assert sorted(path.name for path in out.iterdir()) == [LOCK, 'metrics.json', 'report.html']
     metrics: dict[str, Any] = json.loads((out / 'metrics.json').read_text())
     page = (out / 'report.html').read_text(encoding='utf-8')
     assert len(page) < 5e6

@@ -213,7 +213,7 @@ def test_what_is_declared_wins(tmp_path: Path) -> None:
         ({'image': 'pictures/*.tif'}, 'no file in .* matches pictures'),
         ({'image': '../*.tif'}, 'must stay inside'),
         ({'patch_size': 17}, r'mask/a0.tif: patch_size 17 px is larger'),
-        ({'splitter': BySeed(), 'split': 'val'}, '2 pairs of files are too few'),
+        ({'splitter': BySeed(), 'split': 'val'}, 'has 2 pairs, too few for train and val, test: add some'),
         ({'splitter': ByPattern('a*', '*0')}, 'a0 is in train and val'),
         ({'splitter': ByPattern('b*')}, 'none of the 2 pairs'),
         ({'splitter': ByList()}, 'no list of files'),
