@@ -1,5 +1,6 @@
 """Scores agree with torchmetrics and intervals with scipy; trainings on different datasets differ in nothing else."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -116,10 +117,12 @@ def test_trainings_are_equally_long_and_repeatable(task: str) -> None:
         model = fcn(task)
         model.on_train_batch_end = lambda *_, m=model, s=steps: s.append(m.optimizers().param_groups[0]['lr'])
         train = FakePairs(spec, length=length)
+        level = logging.getLogger('lightning.pytorch').level
         counts = train_and_count(
             model, train, test, COLLATE, spec.num_classes, steps=5, batch_size=4, seed=0, text='test'
         )
         assert steps == [1e-3] * 5
+        assert logging.getLogger('lightning.pytorch').level == level, 'what Lightning says is the choice of others'
         found.append(counts)
     assert found[0].hit.shape == (5, spec.num_classes)
     assert all(torch.equal(a, b) for a, b in zip(found[1], found[2], strict=True))

@@ -6,7 +6,8 @@ A score's interval holds 95 % of its values over resampled test groups and train
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -108,6 +109,18 @@ class _Bar(Callback):
         self.bar.close()
 
 
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Only warnings from Lightning's trainer; what it says afterwards is the caller's to choose."""
+    logger = logging.getLogger('lightning.pytorch')
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def train_and_count(
     task: LightningModule,
     train: Dataset[Any],
@@ -140,10 +153,9 @@ def train_and_count(
         num_samples=(steps + 2) * batch_size,
         generator=torch.Generator().manual_seed(seed),
     )
-    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
     # On a CPU that is one thread: the scores then depend on no number of cores, and on a busy machine threads that
     # wait for one another would take ten times as long
-    with warnings.catch_warnings(), same_arithmetic(resolve_device(None)):
+    with _quiet_lightning(), warnings.catch_warnings(), same_arithmetic(resolve_device(None)):
         for message in _EXPECTED:
             warnings.filterwarnings('ignore', message=message)
         trainer = Trainer(
