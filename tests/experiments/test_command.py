@@ -160,6 +160,7 @@ def test_oscd_is_scored_on_whole_cities_beside_the_paper(tmp_path: Path) -> None
         (['ratio'], 'ratio needs --checkpoint, --root; --fast needs nothing'),
         (['against-ldm', '--root', 'x', '--checkpoint', 'oscd-landcover'], 'against-ldm needs --against'),
         (['ratio', '--fast', '--root', 'x'], 'leave out --root'),
+        (['ratio', '--fast', '--agreement', '2'], 'leave out --root'),
         (['ratio', '--fast', '--steps', '0'], '--steps and --batch-size must be at least 1'),
         (['ratio', '--root', 'nowhere', '--checkpoint', 'indian-pines'], "imitates 'Indian Pines'"),
     ],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.experiments.named import EXPERIMENTS, MODELS
-from torchgeo_specdm.experiments.options import FAST, FULL, add_options, complete
+from torchgeo_specdm.experiments.options import FAST, FULL, OWN, add_options, complete
 from torchgeo_specdm.experiments.plan import Experiment
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ def _open(args: argparse.Namespace, experiment: Experiment) -> 'Bench':
 
 
 def _fast(args: argparse.Namespace) -> 'Bench':
-    if args.root or args.checkpoint or args.against:
-        raise SpecDMError('--fast brings its own data and generators: leave out --root, --checkpoint and --against')
+    if any(getattr(args, name) is not None for name in OWN):
+        options = ', '.join(f'--{name.replace("_", "-")}' for name in OWN)
+        raise SpecDMError(f'--fast brings its own data and generators: leave out {options}')
     from torchgeo_specdm.experiments.bench import Bench, Store
     from torchgeo_specdm.experiments.toy import toy_data, write_toy_generator
 

@@ -22,17 +22,18 @@ FAST: dict[str, Any] = {
     'rates': (1e-3,),
     'samples': 24,
 }
+# What --fast has of its own, whatever a file says of the experiment in full
+OWN = ('root', 'checkpoint', 'against', 'sampling_steps', 'agreement')
+_OF_FULL = (*OWN, 'val_cities', *FULL)
 # Of both; what has no value follows from the data
 _DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(['root', 'checkpoint', 'against', 'models', 'device', 'sampling_steps', 'agreement', *FULL]),
+    **dict.fromkeys([*_OF_FULL, 'models', 'device']),
     'protocol': 'paper',
     'val_cities': (),
     'fast': False,
     'task': 'segmentation',
     'out': Path('runs/experiments'),
 }
-# What --fast has of its own, whatever a file says of the experiment in full
-_OF_FULL = ('root', 'checkpoint', 'against', 'val_cities', 'sampling_steps', 'agreement', *FULL)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
