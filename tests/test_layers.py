@@ -9,9 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'torchgeo_specdm'
 LAYERS = {
-    **dict.fromkeys(
-        ['errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes', 'typed', 'disk', 'draws'], 0
-    ),
+    **dict.fromkeys(['errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue'], 0),
+    **dict.fromkeys(['sizes', 'typed', 'disk', 'draws', 'losses'], 0),
     **dict.fromkeys(['functional', 'models', 'diffusion'], 1),
     **dict.fromkeys(['strangers', 'checkpoint', 'description', 'parts', 'pipeline'], 2),
     **dict.fromkeys(['plotting', 'class_statistics', 'ranks'], 2),
@@ -23,7 +22,7 @@ LAYERS = {
 }
 # These run where neither TorchGeo nor GDAL is installed
 LIGHT = (
-    *('errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes', 'typed', 'draws'),
+    *('errors', 'sensors', 'spec', 'compat', 'lazy', 'hub', 'catalogue', 'sizes', 'typed', 'draws', 'losses'),
     *('functional', 'models', 'diffusion', 'strangers', 'checkpoint', 'description', 'parts', 'pipeline'),
 )
 HEAVY = {'torchgeo', 'rasterio', 'kornia', 'lightning', 'pytorch_lightning'}

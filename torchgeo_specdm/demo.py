@@ -48,11 +48,8 @@ def run(out: Path, dataset: str = 'indian-pines', root: Path | None = None) -> N
     """
     if dataset not in CASES:
         raise SpecDMError(f'dataset is {dataset!r}; the demo knows {", ".join(CASES)}')
-    case = CASES[dataset](root)
-    if out.exists() and not out.is_dir():
-        raise SpecDMError(f'{out} is a file; --out must name a folder')
     with alone(out, 'demo', 'name another folder with --out'):
-        run_case(case, out)
+        run_case(CASES[dataset](root), out)
 
 
 def run_case(case: Case, out: Path) -> Result:
@@ -68,7 +65,6 @@ def run_case(case: Case, out: Path) -> Result:
     real, test = (Subset(dataset, draw(dataset, count)) for dataset, count in splits)
     synthetic = SpecDMSynthetic(case.checkpoint)
     mixed = MixedDataset(real, synthetic, ratio=budget.ratio)
-    out.mkdir(parents=True, exist_ok=True)
     spec, count = mixed.spec, int(mixed.is_synthetic.sum())
     size = f'{spec.num_bands} bands, {spec.patch_size} x {spec.patch_size} px'
     say(f'{case.name}: {len(real)} train and {len(test)} test patches of {size}; {spec.num_classes} classes')

@@ -91,8 +91,10 @@ def alone(folder: Path, what: str, remedy: str) -> Iterator[None]:
         remedy: What a second one can do but wait.
 
     Raises:
-        SpecDMError: Another run is at work there.
+        SpecDMError: Another run is at work there, or it is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise SpecDMError(f'{folder} is a file: {remedy}')
     new, path = not folder.exists(), folder / LOCK
     folder.mkdir(parents=True, exist_ok=True)
     try:

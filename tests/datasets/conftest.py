@@ -1,7 +1,6 @@
 """Fixtures of the tests of datasets."""
 
 import multiprocessing
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from tests import disks
 from tests.streams import Start
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
@@ -49,14 +49,5 @@ def fork() -> Iterator[Start]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 64 KiB."""
-    folder = tmp_path / 'disk'
-    folder.mkdir()
-    command = ['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip('no file system can be mounted here')
-    yield folder
-    subprocess.run(['umount', '--lazy', str(folder)], check=True)
+    with disks.small_disk(tmp_path / 'disk', '64k') as folder:
+        yield folder

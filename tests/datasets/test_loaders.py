@@ -50,9 +50,6 @@ def test_workers_never_change_a_bit(
     assert sides['made'].materialize()
     # What is made needs no networks
     shutil.rmtree(copy)
-    if (workers, context) == (4, 'spawn'):
-        # Each would import the networks: two that do so show it
-        del sides['alone']
     if workers:
         serve(fork, sides['streamed'], workers)
     orders = [range(LENGTH), torch.randperm(LENGTH, generator=torch.Generator().manual_seed(0)).tolist()]

@@ -74,8 +74,6 @@ def evaluate(generators: Mapping[str, Any], real: RealData, out: Path, settings:
         SpecMismatchError: A generator imitates other data.
     """
     settings = settings or Settings()
-    if out.exists() and not out.is_dir():
-        raise SpecDMError(f'{out} is a file; --out must name a folder')
     for name, dataset in generators.items():
         spec = find_spec(dataset)
         if spec is None:

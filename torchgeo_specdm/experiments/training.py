@@ -31,15 +31,14 @@ from torchgeo_specdm.datasets.device import same_arithmetic
 from torchgeo_specdm.disk import write_whole
 from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.draws import mixed_generator
-from torchgeo_specdm.errors import DivergedError, SpecDMError
+from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.experiments.batches import batches, order, turned
+from torchgeo_specdm.losses import LossWatch
 
 _WARM_UP = 0.05
 _LARGEST_GRADIENT = 1.0
 # [s]; what an interruption can cost
 _SAVE_EVERY = 300.0
-# Steps after which a GPU is asked whether their losses are numbers, for which it is waited
-_ASKED_EVERY = 50
 
 
 @dataclass(frozen=True)
@@ -168,14 +167,16 @@ class _Run:
         self.model, self.budget = model, budget
         self.optimizer = torch.optim.AdamW(model.parameters(), budget.lr, weight_decay=budget.weight_decay)
         self.step = 0
-        self._losses: list[tuple[int, Tensor]] = []
+        self._losses = LossWatch()
         self.history: list[tuple[int, float]] = []
         self.best: dict[str, Tensor] | None = None
 
     def update(self, loss: Tensor, step: int) -> None:
-        self._losses.append((step, loss.detach()))
-        if not loss.is_cuda or len(self._losses) >= _ASKED_EVERY:
-            self._require_numbers()
+        remedy = (
+            f'look at the values of the pairs in its batch of {self.budget.batch_size}, or lower the learning rate '
+            f'(--lr), which is {self.budget.lr:g}'
+        )
+        self._losses.see(loss, f'step {step}', remedy)
         for group in self.optimizer.param_groups:
             group['lr'] = self.budget.rate(step)
         self.optimizer.zero_grad()
@@ -184,18 +185,8 @@ class _Run:
         self.optimizer.step()
         self.step = step + 1
 
-    def _require_numbers(self) -> None:
-        losses, self._losses = self._losses, []
-        finite = torch.stack([value for _, value in losses]).isfinite().tolist() if losses else []
-        if not all(finite):
-            step, value = losses[finite.index(False)]
-            raise DivergedError(
-                f'the loss is {float(value)} in step {step}: training stopped; look at the values of the pairs in its '
-                f'batch of {self.budget.batch_size}, or lower the learning rate (--lr), which is {self.budget.lr:g}'
-            )
-
     def validated(self, score: float) -> None:
-        self._require_numbers()
+        self._losses.require_numbers()
         best = max((value for _, value in self.history if not math.isnan(value)), default=-math.inf)
         if score > best:
             self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
@@ -211,7 +202,7 @@ class _Run:
             raise
 
     def save(self, path: Path) -> None:
-        self._require_numbers()
+        self._losses.require_numbers()
         values = {
             'step': self.step,
             'history': self.history,

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from torchgeo_specdm.checkpoint import save_network, write_folder, write_json
 from torchgeo_specdm.datamodules.generator import GeneratorDataModule
-from torchgeo_specdm.errors import DivergedError, SpecDMError
+from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.losses import LossWatch
 from torchgeo_specdm.models import PairAutoencoder
 from torchgeo_specdm.plotting import plot_pairs
 from torchgeo_specdm.sizes import choose_sizes
 from torchgeo_specdm.spec import DatasetSpec
-
-_ASKED_EVERY = 50  # [steps]
 
 
 class GeneratorTask(LightningModule):
@@ -33,8 +32,7 @@ class GeneratorTask(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        # Step, batch and value of the losses that nobody has looked at yet
-        self._losses: list[tuple[int, int, Tensor]] = []
+        self._losses = LossWatch()
         self._written = False
 
     def wrap_datamodule(self, datamodule: LightningDataModule, root: Path) -> LightningDataModule:
@@ -108,28 +106,16 @@ class GeneratorTask(LightningModule):
     def on_before_backward(self, loss: Tensor) -> None:
         """Stop when the loss is no number any more, before it reaches the weights.
 
-        A GPU is asked every 50 steps, as it would wait at each; the state of a run is only saved with good weights.
-
         Raises:
             DivergedError: Says in which step and batch.
         """
-        self._losses.append((self.global_step, self.trainer.fit_loop.batch_idx, loss.detach()))
-        if not loss.is_cuda or len(self._losses) >= _ASKED_EVERY:
-            self._require_numbers()
-
-    def _require_numbers(self) -> None:
-        losses, self._losses = self._losses, []
-        finite = torch.stack([value for _, _, value in losses]).isfinite().tolist() if losses else []
-        if not all(finite):
-            step, batch, value = losses[finite.index(False)]
-            raise DivergedError(
-                f'the loss is {float(value)} in step {step}, batch {batch} of epoch {self.current_epoch}: training '
-                'stopped; look at the values of its samples, or lower model.lr and train again with --restart'
-            )
+        where = f'step {self.global_step}, batch {self.trainer.fit_loop.batch_idx} of epoch {self.current_epoch}'
+        remedy = 'look at the values of its samples, or lower model.lr and train again with --restart'
+        self._losses.see(loss, where, remedy)
 
     def on_train_end(self) -> None:
         """Write the output."""
-        self._require_numbers()
+        self._losses.require_numbers()
         self._write_output()
         self._written = True
 

@@ -116,7 +116,7 @@ class JudgeTask(GeneratorTask):
 
     def on_train_end(self) -> None:
         """The output is written when a fit ends, on the processor."""
-        self._require_numbers()
+        self._losses.require_numbers()
 
     def _write_output(self) -> None:
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
