@@ -108,6 +108,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add('--minutes', type=float, default=9.5, help='run: time of this call')
     add('--scale', type=float, default=1.0, help='run: share of time, steps and samples')
     add('--only', nargs='+', default=[], metavar='JOB', help='run: these jobs alone')
+    add('--seeds', type=int, nargs='+', default=[], help='run: of experiments, in this order')
+    add('--models', nargs='+', default=[], metavar='MODEL', help="run: of experiments; the paper's by default")
     add('--again', action='store_true', help='run: send what did not arrive again')
     add('--shards', type=Path, nargs='+', default=[Path('out')], help='join: folders of what came back')
     return parser.parse_args(arguments)
@@ -117,7 +119,12 @@ def main(arguments: list[str] | None = None, start: float | None = None) -> None
     args = parse(arguments)
     if args.mode == 'list':
         for job in PLAN:
-            amounts = (job.minutes, 'min'), (job.count, 'samples'), (job.steps, 'steps a cell')
+            amounts = (
+                (job.minutes, 'min'),
+                (sum(job.lengths.values()), 'steps'),
+                (job.count, 'samples'),
+                (job.steps, 'steps a cell'),
+            )
             budget = next((f'{amount:g} {unit}' for amount, unit in amounts if amount), '')
             print(f'{job.name:24} {job.kind:13} {budget}')
     elif args.mode == 'join':
@@ -132,7 +139,8 @@ def main(arguments: list[str] | None = None, start: float | None = None) -> None
         deadline = (_START if start is None else start) + seconds - min(_WRITING, _WRITING_SHARE * seconds)
         if args.again:
             send_again(args.work / 'outbox')
-        run(Bench(args.pack, args.work, args.conf, args.scale, Clock(deadline)), chosen(args.only), args.out)
+        folders, asked = (args.pack, args.work, args.conf), (tuple(args.seeds), tuple(args.models))
+        run(Bench(*folders, args.scale, Clock(deadline), *asked), chosen(args.only), args.out)
 
 
 if __name__ == '__main__':

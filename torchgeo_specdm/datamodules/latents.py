@@ -1,5 +1,6 @@
 """The train samples of any datamodule as joint latents, encoded once: what the denoiser is trained on."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -89,13 +90,13 @@ class LatentDataModule(GeneratorDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of what :class:`Latents` holds."""
         assert self.latents is not None
-        return self._shuffled(self.latents)
+        return self._shuffled(self.latents, collate_fn=_as_it_is)
 
 
 class Latents(Dataset[dict[str, Tensor]]):
     """Encoded samples in all their orientations.
 
-    Samples hold ``latents`` ``(Z, h, w)``, ``shares`` ``(K,)``, the share of labelled pixels of each class, and
+    Samples hold ``latents`` ``(Z, h, w)`` float32, ``shares`` ``(K,)``, the share of labelled pixels of each class, and
     ``orientation``, 0-7.
 
     Args:
@@ -115,7 +116,19 @@ class Latents(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One sample in one orientation."""
-        sample, orientation = divmod(index, self.orientations)
-        stored = self.z[sample]
-        z = stored[orientation] if len(stored) > 1 else dihedral(stored[0], orientation)
-        return {'latents': z.float(), 'shares': self.shares[sample], 'orientation': torch.tensor(orientation)}
+        return {name: values[0] for name, values in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """A batch, gathered at once: sample by sample, a GPU would wait for batches of hundreds."""
+        index = torch.as_tensor(indices)
+        sample, orientation = index // self.orientations, index % self.orientations
+        if self.z.shape[1] > 1:
+            z = self.z[sample, orientation]
+        else:
+            turns = zip(self.z[sample, 0], orientation.tolist(), strict=True)
+            z = torch.stack([dihedral(one, turn) for one, turn in turns])
+        return {'latents': z.float(), 'shares': self.shares[sample], 'orientation': orientation}
+
+
+def _as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch

@@ -25,8 +25,9 @@ _TABLES = ('.md', '.csv', '.json')
 
 
 def run_experiment(
-    job: Job, pack: Path, val: Sequence[str], work: Path, clock: Clock, scale: float, device: torch.device
-) -> dict[str, Any]:
+    job: Job, pack: Path, val: Sequence[str], work: Path, clock: Clock, scale: float, device: torch.device,
+    seeds: Sequence[int] = (), models: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Compute the cells that are not there yet, and write the tables.
 
     Args:
@@ -37,6 +38,8 @@ def run_experiment(
         clock: When this call must end.
         scale: Share of the seeds; a rehearsal tries one learning rate.
         device: Where to train.
+        seeds: In the order in which they are done; those of the full form by default.
+        models: The paper's by default.
 
     Raises:
         SliceEndError: The time of this call is over; the state of the training is kept.
@@ -45,10 +48,11 @@ def run_experiment(
     clock.check(_PREPARATION * share)
     generators = {'checkpoint': work / job.of / 'checkpoint', 'against': work / job.against / 'checkpoint'}
     data = open_data(SpecDMPipeline.read_spec(generators['checkpoint']), pack, val_cities=val)
-    seeds = FULL['seeds'][: max(1, round(len(FULL['seeds']) * share))]
+    chosen = tuple(seeds) or FULL['seeds']
+    chosen = chosen[: max(1, round(len(chosen) * share))]
     rates = FULL['rates'] if share == 1 else FULL['rates'][:1]
-    models = MODELS[data.spec.task]
-    settings = Settings(models, seeds, job.steps, FULL['batch_size'], rates, samples=2, device=str(device))
+    trained = tuple(models) or MODELS[data.spec.task]
+    settings = Settings(trained, chosen, job.steps, FULL['batch_size'], rates, samples=2, device=str(device))
     folder = work / FOLDER
     bench = Bench(
         data,
@@ -56,6 +60,7 @@ def run_experiment(
         settings,
         Store(folder / 'cells'),
         folder / 'pairs',
+        sampling={'checkpoint': job.sampling, 'against': {'steps': job.sampling['steps']}},
         check=lambda: clock.check(_SCORING * share),
     )
     experiment = EXPERIMENTS[job.name]
@@ -64,7 +69,7 @@ def run_experiment(
         about = ['**REHEARSED: the figures mean nothing.**']
         bench = replace(bench, data=replace(data, protocol=None))
     experiment.run(bench, Report(folder, job.name, experiment.question, about))
-    return {'models': models, 'seeds': seeds, 'steps': job.steps, 'files': []}
+    return {'models': trained, 'seeds': chosen, 'steps': job.steps, 'files': []}
 
 
 def results(work: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from torchgeo_specdm.evaluation.observation import Observer
 from torchgeo_specdm.evaluation.quality import image_observers, pair_observers
 from torchgeo_specdm.evaluation.rule import RuleObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
+from torchgeo_specdm.functional.statistics import some_samples
 
 
 @dataclass
@@ -33,6 +34,8 @@ class Bench:
         conf: Folder of the presets.
         scale: Share of the time, the steps and the samples.
         clock: When this call must end.
+        seeds: Of experiments, in the order in which they are done; the five of the full form by default.
+        models: Of experiments; the paper's by default.
     """
 
     pack: Path
@@ -40,6 +43,8 @@ class Bench:
     conf: Path
     scale: float
     clock: Clock
+    seeds: tuple[int, ...] = ()
+    models: tuple[str, ...] = ()
     device: torch.device = field(default_factory=lambda: torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -66,28 +71,29 @@ class Bench:
         fastest = {task: stage['variant'] for task, stage in known.items()}
         result = train(job, stages, root, self.clock, self.scale, fastest)
         if job.count:
-            data = packed(stages[0].data, 'fit', 'test')
+            data = packed(stages[0].data, 'fit')
             spec = data.train_dataset.spec  # type: ignore[union-attr]
             ruled: list[Observer] = [RuleObserver(spec)] if stages[0].data['land_cover'] else []
             observers = [*image_observers(spec, self.device), SpectraObserver(spec), *ruled]
             generated = Generated(root / 'checkpoint', Cache(root / 'rows'), self.device, self.clock)
             made = generated.rows(job.count, observers, lambda path: None, steps=FEW_STEPS[0])
-            result |= {'count': job.count, 'figures': figures(made, *self._real(data, observers))}
+            result |= {'count': job.count, 'figures': figures(made, *self._real(data, observers, job.count))}
         files = [path for path in (root / 'checkpoint').rglob('*') if path.is_file()] if job.ship else []
         return result | {'files': [path.relative_to(self.work).as_posix() for path in files]}
 
     def _samples(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
-        data = packed(stages[0].data, 'fit', 'test')
+        data = packed(stages[0].data, 'fit')
         spec = data.train_dataset.spec  # type: ignore[union-attr]
         features = image_observers(spec, self.device)
         observers = pair_observers(data.train_dataset, spec, job.count, features)
+        sampling = job.sampling or {'steps': FEW_STEPS[0]}
         generated, files = self._generated(job)
-        made = generated.rows(job.count, observers, files.append, steps=FEW_STEPS[0])
-        result = {'count': job.count, 'figures': figures(made, *self._real(data, observers))}
-        return result | {'files': self._relative(files)}
+        made = generated.rows(job.count, observers, files.append, **sampling)
+        result = {'count': job.count, 'figures': figures(made, *self._real(data, observers, job.count))}
+        return result | {'sampling': sampling, 'files': self._relative(files)}
 
     def _steps(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
-        data = packed(stages[0].data, 'fit', 'test')
+        data = packed(stages[0].data, 'fit')
         observers = image_observers(data.train_dataset.spec, self.device)  # type: ignore[union-attr]
         generated, files = self._generated(job)
         samplings: list[dict[str, Any]] = [{'steps': steps} for steps in FEW_STEPS]
@@ -95,12 +101,14 @@ class Bench:
         found = []
         for sampling in samplings:
             made = generated.rows(job.count, observers, files.append, **sampling)
-            found.append({'sampling': sampling, 'figures': distances(made, *self._real(data, observers))})
+            found.append({'sampling': sampling, 'figures': distances(made, *self._real(data, observers, job.count))})
         return {'count': job.count, 'samplings': found, 'files': self._relative(files)}
 
     def _experiment(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
         val = stages[0].data.get('val_scenes', ())
-        return run_experiment(job, self.pack, val, self.work, self.clock, self.scale, self.device)
+        return run_experiment(
+            job, self.pack, val, self.work, self.clock, self.scale, self.device, self.seeds, self.models
+        )
 
     def _train_speed(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
         path = self.work / job.name / 'measured.json'
@@ -123,12 +131,15 @@ class Bench:
         )
         return {'arithmetic': found, 'steps': FEW_STEPS[0], 'files': []}
 
-    def _real(self, data: PackedDataModule, observers: list[Observer]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What observers see of the train and of the test samples."""
+    def _real(
+        self, data: PackedDataModule, observers: list[Observer], count: int
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What observers see of at most ``count`` train samples, and of those that were held out."""
         cache = Cache(self.work / 'real')
         # A train sample is its own copy
         of_train = [observer for observer in observers if not isinstance(observer, CopyObserver)]
-        return real_rows(data.train_dataset, of_train, cache), real_rows(data.test_dataset, observers, cache)
+        train = some_samples(data.train_dataset, count)
+        return real_rows(train, of_train, cache), real_rows(data.val_dataset, observers, cache)
 
     def _generated(self, job: Job) -> tuple[Generated, list[Path]]:
         root = self.work / job.of

@@ -7,11 +7,14 @@ from typing import Any, Literal
 
 import yaml
 
+from torchgeo_specdm import errors
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.stages import merge
 
+_PACKAGE = Path(errors.__file__).parent
+
 # Stages of a preset that need nothing but this package's core; the judge is trained elsewhere
-_STAGES = ('AutoencoderTask', 'PixelSpaceTask', 'LatentDiffusionTask')
+_STAGES = ('AutoencoderTask', 'LatentDiffusionTask')
 _DATA = {'OSCDPatchesDataModule': False, 'OSCDLandCoverDataModule': True}
 _OWN_DATA = ('patch_size', 'overlap', 'batch_size', 'num_workers')
 
@@ -25,11 +28,13 @@ class Job:
         kind: What is done.
         config: A preset, without suffix.
         minutes: Wall clock of a training, its measurements and validation included.
+        lengths: Optimiser steps of stages, by task, where the wall clock does not decide; other stages are left out.
         changes: Arguments of tasks that differ from the preset, by class name.
         seed: Of a training.
         of: The training whose checkpoint is sampled.
         against: Another one, of an experiment that compares two.
         count: Samples that are generated.
+        sampling: Arguments of :meth:`SpecDMPipeline.sample`; 20 steps by default.
         steps: Optimiser steps of each cell of an experiment.
         ship: Whether the checkpoint is brought back.
     """
@@ -38,11 +43,13 @@ class Job:
     kind: Literal['train', 'samples', 'experiment', 'steps', 'train-speed', 'sample-speed']
     config: str
     minutes: float = 0.0
+    lengths: Mapping[str, int] = field(default_factory=dict)
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
     of: str = ''
     against: str = ''
     count: int = 0
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 0
     ship: bool = False
 
@@ -58,41 +65,69 @@ class Stage:
     gradient_clip_val: float | None = None
 
 
-_HALF = {'LatentDiffusionTask': {'half_precision': True}}
+# Those that ship, so that all the time is the denoiser's
+_AUTOENCODERS = {
+    'oscd-landcover': _PACKAGE / 'checkpoints' / 'oscd-landcover' / 'autoencoder',
+    'oscd': _PACKAGE.parent / 'examples' / 'checkpoints' / 'oscd-change' / 'autoencoder',
+}
 # A single stream cannot be given a part of itself: so that arms differ in one thing, none learns that
 _JOINT: dict[str, Any] = {'LatentDiffusionTask': {'together': 1.0}}
 # The paper's two comparisons; single_stream is LDM's autoencoder, as large as both branches together
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
     'two-stream': _JOINT,
     'single-stream': {'AutoencoderTask': {'kind': 'single_stream'}, **_JOINT},
-    'no-sad': {'AutoencoderTask': {'sad_weight': 0.0}, **_JOINT},
+    'no-sad': {'AutoencoderTask': {'sad_weight': 0.0}},
 }
-# LDM on pairs of two dates: as many latents and weights as the streams of ``oscd.yaml``, trained for as long
+# What an arm takes; the loss of spectral angles is one of the autoencoder alone
+_FIRST = {'AutoencoderTask': 2000}
+_BOTH = {**_FIRST, 'LatentDiffusionTask': 2000}
+LENGTHS = {'two-stream': _BOTH, 'single-stream': _BOTH, 'no-sad': _FIRST}
+# LDM on pairs of two dates: as many latents and weights as the streams of ``oscd.yaml``
 _LDM: dict[str, Any] = {
     'AutoencoderTask': {'kind': 'single_stream', 'separate_dates': False, 'latent_channels': [40, 4]},
-    'LatentDiffusionTask': {**_JOINT['LatentDiffusionTask'], **_HALF['LatentDiffusionTask']},
+    **_JOINT,
 }
 SEEDS = (0, 1, 2)
 # Forty epochs of a hundred real pairs and five hundred synthetic ones, in batches of 16
 CELL_STEPS = 1500
 FEW_STEPS = (20, 10, 4, 1)
 ANCESTRAL = 1000
+AGREED = {'steps': 10, 'agreement': 2.25}
 _GENERATORS = ('oscd-landcover', 'oscd')
 
 PLAN: tuple[Job, ...] = (
-    *(Job(name, 'train', name, minutes=6, changes=_HALF, ship=True) for name in _GENERATORS),
-    *(Job(f'{name}-samples', 'samples', name, of=name, count=5000) for name in _GENERATORS),
-    Job('augmentation', 'experiment', 'oscd', of='oscd', steps=CELL_STEPS),
-    Job('oscd-ldm', 'train', 'oscd', minutes=6, changes=_LDM, count=1000, ship=True),
-    Job('against-ldm', 'experiment', 'oscd', of='oscd', against='oscd-ldm', steps=CELL_STEPS),
     *(
-        Job(f'{arm}-{seed}', 'train', 'oscd-landcover', minutes=1.5, changes=changes, seed=seed, count=1000)
+        Job(
+            name,
+            'train',
+            name,
+            minutes=4,
+            changes={'LatentDiffusionTask': {'autoencoder': str(_AUTOENCODERS[name])}},
+            ship=True,
+        )
+        for name in _GENERATORS
+    ),
+    *(Job(f'{name}-samples', 'samples', name, of=name, count=2000) for name in _GENERATORS),
+    *(Job(f'{name}-agreed', 'samples', name, of=name, count=2000, sampling=AGREED) for name in _GENERATORS),
+    Job('augmentation', 'experiment', 'oscd', of='oscd', steps=CELL_STEPS, sampling=AGREED),
+    *(
+        Job(
+            f'{arm}-{seed}',
+            'train',
+            'oscd-landcover',
+            lengths=LENGTHS[arm],
+            changes=changes,
+            seed=seed,
+            count=1000 if LENGTHS[arm] == _BOTH else 0,
+        )
         for seed in SEEDS
         for arm, changes in ARMS.items()
     ),
     *(Job(f'{name}-steps', 'steps', name, of=name, count=512) for name in _GENERATORS),
     Job('train-speed', 'train-speed', 'oscd-landcover', of='oscd-landcover'),
     Job('sample-speed', 'sample-speed', 'oscd-landcover', of='oscd-landcover'),
+    Job('oscd-ldm', 'train', 'oscd', minutes=4, changes=_LDM, count=1000, ship=True),
+    Job('against-ldm', 'experiment', 'oscd', of='oscd', against='oscd-ldm', steps=CELL_STEPS, sampling=AGREED),
 )
 
 
@@ -100,7 +135,8 @@ def scaled(job: Job, scale: float) -> Job:
     """The job with fewer minutes, samples and steps, for a rehearsal."""
     count = max(4, round(job.count * scale)) if job.count else 0
     steps = max(2, round(job.steps * scale)) if job.steps else 0
-    return replace(job, minutes=job.minutes * scale, count=count, steps=steps)
+    lengths = {task: max(2, round(length * scale)) for task, length in job.lengths.items()}
+    return replace(job, minutes=job.minutes * scale, count=count, steps=steps, lengths=lengths)
 
 
 def read_stages(job: Job, conf: Path, pack: Path, work: Path) -> list[Stage]:
@@ -117,13 +153,20 @@ def read_stages(job: Job, conf: Path, pack: Path, work: Path) -> list[Stage]:
     found = []
     for config in stages:
         task = config['model']['class_path'].rpartition('.')[-1]
-        if task in _STAGES:
+        if task in _trained(job):
             arguments = {**config['model'].get('init_args', {}), **job.changes.get(task, {})}
             moved = {name: _moved(value, work) for name, value in arguments.items()}
             trainer = config['trainer']
             data = _packed(config['data'], pack, path)
-            found.append(Stage(task, moved, data, trainer['max_steps'], trainer.get('gradient_clip_val')))
+            steps = job.lengths.get(task, trainer['max_steps'])
+            found.append(Stage(task, moved, data, steps, trainer.get('gradient_clip_val')))
     return found
+
+
+def _trained(job: Job) -> tuple[str, ...]:
+    """The tasks of a job: none for an autoencoder that is brought."""
+    brought = 'autoencoder' in job.changes.get('LatentDiffusionTask', {})
+    return tuple(job.lengths) or (_STAGES[1:] if brought else _STAGES)
 
 
 def _moved(value: Any, work: Path) -> Any:

@@ -52,7 +52,7 @@ def _trainings(results: Mapping[str, Result]) -> str:
     rows = []
     for name, result in results.items():
         for task, stage in result.get('stages', {}).items() if result['kind'] == 'train' else ():
-            step = 1000 * stage['variants'][stage['variant']]['step_seconds']
+            step = 1000 * stage['train_seconds'] / stage['max_steps']
             scores = ', '.join(f'{key.removeprefix("val_")} {number(v)}' for key, v in stage['metrics'].items())
             times = (number(step), number(stage['train_seconds']), number(stage['seconds']), number(stage['memory_mb']))
             steps = (str(stage['max_steps']), str(stage['preset_steps']))
@@ -84,11 +84,13 @@ def _samples(results: Mapping[str, Result]) -> str:
 def _comparisons(results: Mapping[str, Result]) -> str:
     """Each arm's seeds one by one: three have no interval."""
     found = {arm: [results.get(f'{arm}-{seed}') for seed in SEEDS] for arm in ARMS}
-    first = next((result for row in found.values() for result in row if result), None)
-    if first is None:
+    there = [result for row in found.values() for result in row if result]
+    if not there:
         return ''
-    names = [('figures', figure) for figure in first['figures']]
-    names += [(task, metric) for task, stage in first['stages'].items() for metric in stage['metrics']]
+    # A dictionary, as some arms have fewer
+    names = list(dict.fromkeys(('figures', figure) for result in there for figure in result.get('figures', ())))
+    stages = [(task, stage['metrics']) for result in there for task, stage in result['stages'].items()]
+    names += dict.fromkeys((task, metric) for task, metrics in stages for metric in metrics)
     rows = [
         (metric if part == 'figures' else f'{task_label(part)} {metric}', arm, *(_value(r, part, metric) for r in row))
         for part, metric in names
@@ -114,7 +116,7 @@ def task_label(task: str) -> str:
 def _value(result: Result | None, part: str, metric: str) -> str:
     if result is None:
         return 'not measured'
-    values = result['figures'] if part == 'figures' else result['stages'].get(part, {}).get('metrics', {})
+    values = result.get('figures', {}) if part == 'figures' else result['stages'].get(part, {}).get('metrics', {})
     return number(values[metric]) if metric in values else 'not measured'
 
 

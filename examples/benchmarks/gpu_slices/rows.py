@@ -29,7 +29,7 @@ from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.functional.distances import frechet_distance, kernel_distance
 from torchgeo_specdm.functional.spectra import ClassSums
 from torchgeo_specdm.pipeline import SpecDMPipeline
-from torchgeo_specdm.spec import DatasetSpec
+from torchgeo_specdm.spec import DatasetSpec, find_spec
 
 # Samples generated together, as SpecDMSynthetic does, and samples that one core observes at a time
 BLOCK, _PIECE = {'cuda': 64, 'cpu': 8}, 8
@@ -71,7 +71,7 @@ def observed_shape(batch: Mapping[str, Tensor], spec: DatasetSpec) -> tuple[Tens
 
 
 def real_rows(dataset: Any, observers: Sequence[Observer], cache: Cache) -> dict[str, Rows]:
-    """Rows of all samples of a split, kept in ``cache`` by the bytes of some samples."""
+    """Rows of all samples of a dataset, kept in ``cache`` by the bytes of some samples."""
     found: dict[str, Rows] = {}
     samples = fingerprint(dataset, range(len(dataset)))
     for observer in observers:
@@ -85,12 +85,13 @@ def real_rows(dataset: Any, observers: Sequence[Observer], cache: Cache) -> dict
 
 
 def _see_all(dataset: Any, observer: Observer) -> dict[str, Tensor]:
-    parts = []
+    parts, spec = [], find_spec(dataset)
+    assert spec is not None
     with one_thread_each() as pool:
         for start in range(0, len(dataset), _REAL):
             samples = [dataset[index] for index in range(start, min(start + _REAL, len(dataset)))]
             batch = {name: torch.stack([sample[name] for sample in samples]) for name in ('image', 'mask')}
-            parts.append(see(*observed_shape(batch, dataset.spec), [observer], pool)[observer.name])
+            parts.append(see(*observed_shape(batch, spec), [observer], pool)[observer.name])
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -158,36 +159,36 @@ class Generated:
         }
 
 
-def distances(made: Side, train: Side, test: Side) -> dict[str, float]:
-    """FD and KID of generated and of test images to train images, at one N for both; of each extractor and date."""
+def distances(made: Side, train: Side, held_out: Side) -> dict[str, float]:
+    """FD and KID of generated and of held-out images to train images, at one N for both; of each extractor and date."""
     figures = {}
     for name in (name for name in made if name.startswith('features/')):
         for date in made[name]:
-            sides = [side[name][date].float() for side in (train, made, test)]
+            sides = [side[name][date].float() for side in (train, made, held_out)]
             count = min(len(side) for side in sides)
             base, ours, real = (side[_even(len(side), count)] for side in sides)
             label = f'{name.removeprefix("features/")} {date}'
             figures |= {
                 f'{label} N': float(count),
                 f'{label} FD': frechet_distance(base, ours),
-                f'{label} FD of test': frechet_distance(base, real),
+                f'{label} FD of held-out': frechet_distance(base, real),
                 f'{label} KID': kernel_distance(base, ours),
-                f'{label} KID of test': kernel_distance(base, real),
+                f'{label} KID of held-out': kernel_distance(base, real),
             }
     return figures
 
 
-def figures(made: Side, train: Side, test: Side) -> dict[str, float]:
+def figures(made: Side, train: Side, held_out: Side) -> dict[str, float]:
     """All that rows say, without intervals: quality.py has these."""
-    found = distances(made, train, test)
-    means = [_class_means(side[SpectraObserver.name]) for side in (made, train, test)]
-    for name, mean in (('spectral angle [rad]', means[0]), ('spectral angle of test [rad]', means[2])):
+    found = distances(made, train, held_out)
+    means = [_class_means(side[SpectraObserver.name]) for side in (made, train, held_out)]
+    for name, mean in (('spectral angle [rad]', means[0]), ('spectral angle of held-out [rad]', means[2])):
         found[name] = float(spectral_angle(mean, means[1], dim=-1).nanmean())
     if RuleObserver.name in made:
         counts = Counts(*(made[RuleObserver.name][name] for name in Counts._fields))
         found['exact alignment, mIoU'] = float(mean_iou(sum_samples(counts)))
-    if CopyObserver.name in made and CopyObserver.name in test:
-        for name, side in (('copies', made), ('copies of test', test)):
+    if CopyObserver.name in made and CopyObserver.name in held_out:
+        for name, side in (('copies', made), ('copies of held-out', held_out)):
             found[name] = float((side[CopyObserver.name]['ratio'] < COPY_RATIO).double().mean())
     return found
 
