@@ -26,7 +26,7 @@ from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation import quality
 from torchgeo_specdm.evaluation.cache import Cache
-from torchgeo_specdm.evaluation.data import open_real
+from torchgeo_specdm.evaluation.real_data import open_real
 from torchgeo_specdm.experiments import grid
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.resume import ResumeCheckpoint

@@ -43,7 +43,7 @@ TRAINING = (
     *(f'downstream.{name}' for name in ('registry', 'pfsegnet', 'siamcrnn', 'changeformer', 'scenes', 'scores')),
     *(
         f'evaluation.{name}'
-        for name in ('copying', 'fidelity', 'quality', 'reconstruction', 'rule', 'semantics', 'spectra')
+        for name in ('copying', 'fidelity', 'quality', 'real_data', 'reconstruction', 'rule', 'semantics', 'spectra')
     ),
 )
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py'))

@@ -24,8 +24,9 @@ from torchgeo_specdm.demo_cases import CASES, Case
 from torchgeo_specdm.demo_page import MIXED, REAL, Result, metrics, page
 from torchgeo_specdm.disk import alone
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.evaluation.data import draw, spread
+from torchgeo_specdm.evaluation.observation import draw
 from torchgeo_specdm.evaluation.provenance import provenance
+from torchgeo_specdm.evaluation.real_data import spread
 from torchgeo_specdm.report import write_metrics, write_report
 from torchgeo_specdm.spec import DatasetSpec
 

@@ -25,9 +25,9 @@ from torchgeo_specdm.comparison import count_pixels, mean_iou, sum_samples
 from torchgeo_specdm.datamodules import LatentDataModule, OSCDLandCoverDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.diffusion import Clocks, LogitNormalClocks
-from torchgeo_specdm.evaluation.data import RealData, draw, open_real
 from torchgeo_specdm.evaluation.fidelity import FeatureObserver
-from torchgeo_specdm.evaluation.observation import observe
+from torchgeo_specdm.evaluation.observation import draw, observe
+from torchgeo_specdm.evaluation.real_data import RealData, open_real
 from torchgeo_specdm.extractors import make_extractor
 from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.functional.distances import Products

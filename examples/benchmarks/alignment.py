@@ -29,7 +29,6 @@ from torchgeo_specdm.evaluation.alignment import (
     measure_alignment,
     sample_scores,
 )
-from torchgeo_specdm.evaluation.data import draw
 from torchgeo_specdm.evaluation.faults import (
     band_swapped,
     blurred,
@@ -39,7 +38,7 @@ from torchgeo_specdm.evaluation.faults import (
     swap_masks,
 )
 from torchgeo_specdm.evaluation.measure import Interval, Measure
-from torchgeo_specdm.evaluation.observation import Rows, Sides, observe
+from torchgeo_specdm.evaluation.observation import Rows, Sides, draw, observe
 from torchgeo_specdm.spec import DatasetSpec
 from torchgeo_specdm.tasks.judge import train_judge
 

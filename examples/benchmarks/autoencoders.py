@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from torchgeo_specdm.comparison import count_pixels, mean_iou, sum_samples
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule
-from torchgeo_specdm.evaluation.data import draw
+from torchgeo_specdm.evaluation.observation import draw
 from torchgeo_specdm.functional import spectral_angle
 from torchgeo_specdm.functional.landcover import LAND_COVER_CLASSES, land_cover
 from torchgeo_specdm.functional.statistics import band_statistics

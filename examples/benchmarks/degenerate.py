@@ -9,8 +9,8 @@ from torch.nn.functional import avg_pool2d
 from torch.utils.data import Dataset, Subset
 
 from torchgeo_specdm.diffusion import index_generator
-from torchgeo_specdm.evaluation.data import draw
 from torchgeo_specdm.evaluation.faults import Altered, repeated, replayed, shuffled
+from torchgeo_specdm.evaluation.observation import draw
 from torchgeo_specdm.functional.dihedral import ORIENTATIONS, dihedral
 from torchgeo_specdm.spec import DatasetSpec, find_spec
 

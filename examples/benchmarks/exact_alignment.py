@@ -16,8 +16,8 @@ from torch import Tensor
 from torchgeo_specdm.comparison import Counts, count_pixels, mean_iou, sum_samples
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
-from torchgeo_specdm.evaluation.data import draw
 from torchgeo_specdm.evaluation.measure import Interval, bootstrap
+from torchgeo_specdm.evaluation.observation import draw
 from torchgeo_specdm.functional.landcover import land_cover
 from torchgeo_specdm.parts import load_autoencoder
 from torchgeo_specdm.spec import DatasetSpec, class_index

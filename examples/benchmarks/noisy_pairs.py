@@ -11,7 +11,7 @@ import torch
 from torchgeo_specdm.checkpoint import write_json
 from torchgeo_specdm.datasets import OSCD
 from torchgeo_specdm.datasets.exported import DESCRIPTION
-from torchgeo_specdm.evaluation.data import draw
+from torchgeo_specdm.evaluation.observation import draw
 from torchgeo_specdm.exporting import GeoTIFF
 
 COUNT, NOISE_DN = 500, 50

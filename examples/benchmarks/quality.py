@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from degenerate import PlantedCopies, degenerate_generators
+from gpu_slices.plan import Job, read_stages
+from gpu_slices.steps import packed
 from quality_table.autoencoders import reconstruction_rows, sad_rows
 from quality_table.conditions import dressed_rows, share_rows
 from quality_table.figures import agreement
@@ -35,7 +37,7 @@ from torchgeo_specdm.alignment.copies import COPY_RATIO
 from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.evaluation.cache import Cache
 from torchgeo_specdm.evaluation.copying import share
-from torchgeo_specdm.evaluation.data import open_real, read_datamodule
+from torchgeo_specdm.evaluation.real_data import open_real
 from torchgeo_specdm.evaluation.resampling import resampled_interval
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
@@ -110,7 +112,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     )
     add, folders = parser.add_argument, {'type': Path, 'nargs': '+', 'action': 'extend', 'default': []}
     add('checkpoint', type=Path)
-    add('--data', type=Path, required=True, help='YAML of the real data; --data.x y overrides')
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--data', type=Path, help='YAML of the real data; --data.x y overrides')
+    source.add_argument('--pack', type=Path, help='the same patches from a pack of it (pack.py), without TorchGeo')
     add('--n', type=int, default=5000, help='samples to generate, and most real ones of a split')
     add('--steps', type=int, default=20, help='of the solver')
     add(
@@ -135,10 +139,23 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     return args, overrides
 
 
+def datamodule(args: argparse.Namespace, overrides: Sequence[str]) -> Any:
+    """The real data, as its YAML or as the preset of a packed dataset has it."""
+    spec = SpecDMPipeline.read_spec(args.checkpoint)
+    if args.pack:
+        name = 'oscd' if spec.task == 'change' else 'oscd-landcover'
+        stages = read_stages(Job(name, 'samples', name), Path(__file__).parents[1] / 'conf', args.pack, Path())
+        return packed(stages[0].data, 'fit', 'test')
+    # Of TorchGeo
+    from torchgeo_specdm.evaluation.data import read_datamodule
+
+    return read_datamodule(args.data, overrides)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     args, overrides = parse(arguments)
-    real = open_real(read_datamodule(args.data, overrides), SpecDMPipeline.read_spec(args.checkpoint))
+    real = open_real(datamodule(args, overrides), SpecDMPipeline.read_spec(args.checkpoint))
     # What is not asked for is left out, so that rows of earlier runs are found again
     sampling = {'steps': args.steps} | ({} if args.agreement == 1 else {'agreement': args.agreement})
     table = Table(args.checkpoint, real, args.n, Cache(args.out.with_suffix('.parts')), args.device, sampling)

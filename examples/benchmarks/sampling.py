@@ -14,7 +14,8 @@ from quality_table.pairs import pair_rows
 from quality_table.table import Table
 
 from torchgeo_specdm.evaluation.cache import Cache
-from torchgeo_specdm.evaluation.data import open_real, read_datamodule
+from torchgeo_specdm.evaluation.data import read_datamodule
+from torchgeo_specdm.evaluation.real_data import open_real
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
 # How the figures begin that a setting changes

@@ -11,7 +11,9 @@ from tests.fake import FakeDataModule
 from torchgeo_specdm.datasets import IndianPines, SpecDMSynthetic
 from torchgeo_specdm.datasets.exported import ExportedPairs
 from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
-from torchgeo_specdm.evaluation.data import draw, find_datamodule, open_real, open_synthetic, read_datamodule
+from torchgeo_specdm.evaluation.data import find_datamodule, open_synthetic, read_datamodule
+from torchgeo_specdm.evaluation.observation import draw
+from torchgeo_specdm.evaluation.real_data import open_real
 from torchgeo_specdm.export import export
 
 CONF = Path(__file__).parents[2] / 'examples' / 'conf'

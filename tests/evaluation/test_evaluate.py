@@ -17,8 +17,8 @@ from torchgeo_specdm.cli import main
 from torchgeo_specdm.disk import LOCK
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation import faults
-from torchgeo_specdm.evaluation.data import RealData, open_real
 from torchgeo_specdm.evaluation.evaluate import Settings, evaluate
+from torchgeo_specdm.evaluation.real_data import RealData, open_real
 from torchgeo_specdm.evaluation.result import Evaluation, Generator
 from torchgeo_specdm.evaluation.usefulness import Budget
 from torchgeo_specdm.spec import DatasetSpec

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from tests.conftest import tiny_spec
 from tests.fake import FakeDataModule, FakePairs
 from torchgeo_specdm.comparison import Counts, iou
-from torchgeo_specdm.evaluation.data import RealData, open_real
+from torchgeo_specdm.evaluation.real_data import RealData, open_real
 from torchgeo_specdm.evaluation.usefulness import (
     Budget,
     RandomCrops,

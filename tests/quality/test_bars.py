@@ -16,10 +16,9 @@ from torchgeo_specdm.alignment.copies import TrainingIndex
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule
 from torchgeo_specdm.evaluation.alignment import BoundaryObserver
 from torchgeo_specdm.evaluation.copying import CopyObserver
-from torchgeo_specdm.evaluation.data import draw
 from torchgeo_specdm.evaluation.faults import Altered, blurred
 from torchgeo_specdm.evaluation.fidelity import ImageObserver
-from torchgeo_specdm.evaluation.observation import Observer, observe
+from torchgeo_specdm.evaluation.observation import Observer, draw, observe
 from torchgeo_specdm.evaluation.rule import RuleObserver
 from torchgeo_specdm.evaluation.semantics import SemanticsObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver

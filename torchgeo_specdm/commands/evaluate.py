@@ -54,8 +54,9 @@ def run(args: argparse.Namespace) -> None:
         raise SpecDMError(f'--n is {args.n} and --real is {args.real}; nothing can be compared with fewer than 2')
     if args.rest and args.data is None:
         raise SpecDMError(f'{args.rest[0]} needs --data CONFIG')
-    from torchgeo_specdm.evaluation.data import find_datamodule, open_real, open_synthetic, read_datamodule
+    from torchgeo_specdm.evaluation.data import find_datamodule, open_synthetic, read_datamodule
     from torchgeo_specdm.evaluation.evaluate import Settings, evaluate
+    from torchgeo_specdm.evaluation.real_data import open_real
 
     sampling = {'seed': args.seed, 'steps': args.steps, 'solver': args.solver, 'device': args.device}
     generators: dict[str, Any] = {}

@@ -1,23 +1,18 @@
-"""The real and the synthetic samples of an evaluation, found from what a user names."""
+"""The data of an evaluation, real and synthetic, found from what a user names."""
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.utils.data import ConcatDataset
 from torchgeo.datamodules import NonGeoDataModule
 
 from torchgeo_specdm import compat, datamodules
 from torchgeo_specdm.checkpoint import read_json
 from torchgeo_specdm.datamodules import (
-    GeneratorDataModule,
     IndianPinesDataModule,
     MixedDataModule,
     OSCDLandCoverDataModule,
@@ -27,36 +22,9 @@ from torchgeo_specdm.datamodules import (
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.exported import DESCRIPTION, ExportedPairs
 from torchgeo_specdm.errors import SpecDMError, refusal
-from torchgeo_specdm.evaluation.observation import draw as draw
 from torchgeo_specdm.lazy import load_all
 from torchgeo_specdm.spec import DatasetSpec
 from torchgeo_specdm.stages import read_config, to_the_point
-
-# Fewer held-out samples say next to nothing: their shares and means have no usable interval
-_FEW = 50
-
-
-@dataclass(frozen=True)
-class RealData:
-    """A real dataset in raw units.
-
-    Attributes:
-        spec: Describes the samples.
-        datamodule: Where they come from.
-        train: What a generator learns from.
-        held_out: Its val split; where that has fewer than 50 samples, its test split too.
-        test: Its test split; the val split where it has none.
-        mean: Mean of each band over train samples, ``(C,)``.
-        std: Standard deviation of each band over train samples, ``(C,)``.
-    """
-
-    spec: DatasetSpec
-    datamodule: NonGeoDataModule
-    train: Any
-    held_out: Any
-    test: Any
-    mean: Tensor
-    std: Tensor
 
 
 def _in_root(module: Callable[..., NonGeoDataModule], **names: str) -> Callable[..., NonGeoDataModule]:
@@ -135,32 +103,6 @@ def read_datamodule(config: Path, overrides: Sequence[str] = ()) -> NonGeoDataMo
     return datamodule
 
 
-def open_real(datamodule: NonGeoDataModule, spec: DatasetSpec) -> RealData:
-    """The splits of a datamodule.
-
-    Args:
-        datamodule: Of the data that the generator learned from.
-        spec: The generator's.
-
-    Raises:
-        SpecDMError: A split is missing or empty.
-        SpecMismatchError: The generator imitates other data.
-    """
-    generator_data = GeneratorDataModule(datamodule, dihedral=False)
-    generator_data.prepare_data()
-    generator_data.setup('fit')
-    generator_data.spec.require_match(spec, 'the real data', 'the generator')
-    train, held_out = datamodule.train_dataset, datamodule.val_dataset
-    if held_out is None or len(held_out) == 0:
-        raise SpecDMError(f'{type(datamodule).__name__} has no val split, without which nothing is held out')
-    datamodule.setup('test')
-    test = datamodule.test_dataset if getattr(datamodule, 'test_dataset', None) else held_out
-    if test is not held_out and len(held_out) < _FEW:
-        held_out = ConcatDataset([held_out, test])
-    mean, std = generator_data.band_statistics()
-    return RealData(generator_data.spec, datamodule, train, held_out, test, mean, std)
-
-
 def open_synthetic(path: Path, count: int, **settings: Any) -> SpecDMSynthetic | ExportedPairs:
     """``count`` samples of a checkpoint, or at most as many of a folder that ``specdm sample`` wrote.
 
@@ -181,8 +123,3 @@ def open_synthetic(path: Path, count: int, **settings: Any) -> SpecDMSynthetic |
     chosen = {name: value for name, value in settings.items() if value is not None}
     # Each sample is read once, and what is measured of it is kept
     return SpecDMSynthetic(path, count, cache=None, **chosen)
-
-
-def spread(indices: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of the indices, from all over them."""
-    return [indices[i] for i in torch.linspace(0, len(indices) - 1, min(count, len(indices))).long().tolist()]

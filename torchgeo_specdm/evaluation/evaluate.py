@@ -18,12 +18,12 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.alignment import JudgeObserver, class_losses, measure_alignment, sample_scores, worst
 from torchgeo_specdm.evaluation.cache import Cache, default_folder
 from torchgeo_specdm.evaluation.copying import measure_copying
-from torchgeo_specdm.evaluation.data import RealData, spread
 from torchgeo_specdm.evaluation.fidelity import measure_fidelity
 from torchgeo_specdm.evaluation.measure import Section
 from torchgeo_specdm.evaluation.observation import Rows, Sides, observe
 from torchgeo_specdm.evaluation.page import write_evaluation
 from torchgeo_specdm.evaluation.provenance import provenance
+from torchgeo_specdm.evaluation.real_data import RealData, spread
 from torchgeo_specdm.evaluation.real_side import RealSide
 from torchgeo_specdm.evaluation.reconstruction import ReconstructionObserver, measure_reconstruction
 from torchgeo_specdm.evaluation.result import ClosePair, Evaluation, Generator, Misaligned, Sample

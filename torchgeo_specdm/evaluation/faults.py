@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset, Subset
@@ -159,6 +158,9 @@ def band_swapped(dataset: Any, order: Sequence[int] | None = None) -> Altered:
 
 def blurred(dataset: Any, sigma: float = 2.0) -> Altered:
     """A generator of images without detail: a Gaussian of ``sigma`` [px] smooths them."""
+    # The other faults are made where kornia is not installed
+    from kornia.filters import gaussian_blur2d
+
     size = 2 * round(3 * sigma) + 1
 
     def blur(image: Tensor) -> Tensor:

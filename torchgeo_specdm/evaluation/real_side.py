@@ -15,9 +15,9 @@ from torchgeo_specdm.datasets.ground import ground, split_halves
 from torchgeo_specdm.evaluation.alignment import BoundaryObserver, JudgeObserver
 from torchgeo_specdm.evaluation.cache import Cache, fingerprint
 from torchgeo_specdm.evaluation.copying import CopyObserver, OrientedObserver
-from torchgeo_specdm.evaluation.data import RealData, draw
 from torchgeo_specdm.evaluation.fidelity import FeatureObserver
-from torchgeo_specdm.evaluation.observation import Observer, Rows, Sides
+from torchgeo_specdm.evaluation.observation import Observer, Rows, Sides, draw
+from torchgeo_specdm.evaluation.real_data import RealData
 from torchgeo_specdm.evaluation.semantics import SemanticsObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
 from torchgeo_specdm.evaluation.usefulness import Budget, Source, train_counts

@@ -29,8 +29,9 @@ from torchgeo_specdm.comparison import (
 )
 from torchgeo_specdm.datasets import MixedDataset
 from torchgeo_specdm.datasets.ground import ground
-from torchgeo_specdm.evaluation.data import RealData, draw
 from torchgeo_specdm.evaluation.measure import Measure, Section
+from torchgeo_specdm.evaluation.observation import draw
+from torchgeo_specdm.evaluation.real_data import RealData
 from torchgeo_specdm.spec import DatasetSpec
 
 # On OSCD, half the filters, twice the steps and thrice TorchGeo's learning rate score more than its defaults, and vary

@@ -8,8 +8,8 @@ from quality_table.figures import agreement
 from quality_table.observers import MaskObserver
 from quality_table.rows import Row
 from quality_table.table import Table
-from torchgeo_specdm.evaluation.data import draw
 from torchgeo_specdm.evaluation.measure import Interval
+from torchgeo_specdm.evaluation.observation import draw
 from torchgeo_specdm.evaluation.resampling import resample_weights, resampled_interval
 from torchgeo_specdm.pipeline import SpecDMPipeline
 

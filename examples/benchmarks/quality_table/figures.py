@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from torchgeo_specdm.comparison import Counts, mean_iou, sum_samples
-from torchgeo_specdm.evaluation.data import draw
 from torchgeo_specdm.evaluation.measure import Interval
-from torchgeo_specdm.evaluation.observation import Rows
+from torchgeo_specdm.evaluation.observation import Rows, draw
 from torchgeo_specdm.evaluation.resampling import resample_weights, resampled_interval, subsets
 from torchgeo_specdm.functional.distances import Products, frechet_distance, kernel_distance
 from torchgeo_specdm.functional.spectra import ClassSums

@@ -18,7 +18,7 @@ from quality_table.table import Table
 from quality_table.unet import budget, equal_steps, train_unet
 from torchgeo_specdm.comparison import Counts, count_pixels, iou, sum_samples
 from torchgeo_specdm.evaluation.alignment import JudgeObserver
-from torchgeo_specdm.evaluation.data import draw
+from torchgeo_specdm.evaluation.observation import draw
 from torchgeo_specdm.evaluation.resampling import resample_weights, resampled_interval
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec

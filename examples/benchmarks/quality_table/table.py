@@ -12,9 +12,9 @@ from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.device import resolve_device
 from torchgeo_specdm.evaluation.cache import Cache, fingerprint
-from torchgeo_specdm.evaluation.data import RealData, draw
-from torchgeo_specdm.evaluation.observation import Observer, Rows, observe
+from torchgeo_specdm.evaluation.observation import Observer, Rows, draw, observe
 from torchgeo_specdm.evaluation.quality import CHUNK, image_observers, kept_rows, pair_observers
+from torchgeo_specdm.evaluation.real_data import RealData
 from torchgeo_specdm.evaluation.reconstruction import ReconstructionObserver
 from torchgeo_specdm.evaluation.rule import RuleObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
