@@ -91,9 +91,21 @@ def rows(out: Path) -> list[dict[str, str]]:
 
 def test_processes_share_the_work(tmp_path: Path) -> None:
     """Two that begin at once, from both ends: each cell is computed once, and the table is that of one process."""
-    code = """
-import sys
+    # Neither finishes its first cell before the other has begun one: a process that starts late would find nothing left
+    code = f"""
+import os, sys, time
+from pathlib import Path
 from tests.experiments import test_command as here
+
+def train(*args, **kwargs):
+    met = Path({str(tmp_path)!r}, 'met')
+    met.mkdir(exist_ok=True)
+    (met / str(os.getpid())).touch()
+    while len(list(met.iterdir())) < 2:
+        time.sleep(0.05)
+    return alone(*args, **kwargs)
+
+alone, here.grid.train = here.grid.train, train
 here.grid.build = lambda model, spec, seed: here.Linear(spec, seed)
 sys.exit(here.main(sys.argv[1:]))
 """

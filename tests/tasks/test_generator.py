@@ -108,8 +108,8 @@ def test_latents_are_normalised_per_channel_and_cover_all_orientations(tmp_path:
     data.setup('fit')
     assert data.latents is not None
     assert len(data.latents) == 8 * 8
-    samples = [data.latents[index] for index in range(64)]
-    z = torch.stack([sample['latents'] for sample in samples])
+    samples = data.latents.batch(torch.arange(64))
+    z = samples['latents']
     assert z.shape == (64, 3, 4, 4)
     torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(3), atol=2e-3, rtol=0)
     torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(3), atol=2e-3, rtol=0)
@@ -119,10 +119,10 @@ def test_latents_are_normalised_per_channel_and_cover_all_orientations(tmp_path:
         real = data.split('train')[number]
         turned = [dihedral(real[name][None], orientation) for name in ('image', 'mask')]
         expected = (data.autoencoder.encode(*turned).mean[0] - mean) / std
-        torch.testing.assert_close(samples[index]['latents'], expected, atol=5e-3, rtol=0)
-        assert int(samples[index]['orientation']) == orientation
+        torch.testing.assert_close(z[index], expected, atol=5e-3, rtol=0)
+        assert int(samples['orientation'][index]) == orientation
         counts = torch.bincount(real['mask'].flatten(), minlength=data.spec.num_classes)
-        torch.testing.assert_close(samples[index]['shares'], counts / real['mask'].numel())
+        torch.testing.assert_close(samples['shares'][index], counts / real['mask'].numel())
 
 
 def test_latents_that_are_pixels_are_turned_when_they_are_read(tmp_path: Path) -> None:
@@ -135,7 +135,8 @@ def test_latents_that_are_pixels_are_turned_when_they_are_read(tmp_path: Path) -
     data.setup('fit')
     assert data.latents is not None
     assert len(data.latents) == 64
-    torch.testing.assert_close(data.latents[5]['latents'], dihedral(data.latents[0]['latents'], 5))
+    straight, turned = data.latents.batch(torch.tensor([0, 5]))['latents']
+    torch.testing.assert_close(turned, dihedral(straight, 5))
 
 
 def test_raw_units_reach_the_generator() -> None:

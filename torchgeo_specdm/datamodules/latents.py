@@ -1,7 +1,6 @@
 """The train samples of any datamodule as joint latents, encoded once: what the denoiser is trained on."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -41,12 +40,13 @@ class LatentDataModule(GeneratorDataModule):
         self.latents: Latents | None = None
         self.latent_mean = torch.zeros(0)
         self.latent_std = torch.zeros(0)
+        self._placed = False
 
     @property
     def class_shares(self) -> Tensor:
         """Share of labelled pixels of each class in each train sample, ``(N, K)``; known after ``setup``."""
         assert self.latents is not None
-        return self.latents.shares
+        return self.latents.shares.cpu()
 
     def setup(self, stage: str) -> None:
         """Encode the train split.
@@ -88,20 +88,29 @@ class LatentDataModule(GeneratorDataModule):
         return z, shares
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of what :class:`Latents` holds."""
+        """Shuffled batches ``index`` ``(B,)``, which become what :class:`Latents` holds where the training is."""
         assert self.latents is not None
-        return self._shuffled(self.latents, collate_fn=_as_it_is)
+        return self._shuffled(cast('Dataset[int]', range(len(self.latents))), collate_fn=_indices)
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Gather a batch of latents; on a GPU whose memory has room for all of them, they stay there."""
+        if 'index' not in batch:
+            return super().on_after_batch_transfer(batch, dataloader_idx)
+        assert self.latents is not None
+        index = batch['index']
+        if not self._placed:
+            self._placed = True
+            if index.device.type == 'cuda' and _fits(self.latents.z, index.device):
+                self.latents = self.latents.to(index.device)
+        return {name: values.to(index.device) for name, values in self.latents.batch(index).items()}
 
 
-class Latents(Dataset[dict[str, Tensor]]):
+class Latents:
     """Encoded samples in all their orientations.
-
-    Samples hold ``latents`` ``(Z, h, w)`` float32, ``shares`` ``(K,)``, the share of labelled pixels of each class, and
-    ``orientation``, 0-7.
 
     Args:
         z: ``(N, O, Z, h, w)``; with O = 1, other orientations are made by turning the latents.
-        shares: ``(N, K)``.
+        shares: ``(N, K)``, share of labelled pixels of each class.
         orientations: How many orientations of each sample there are.
     """
 
@@ -114,13 +123,20 @@ class Latents(Dataset[dict[str, Tensor]]):
         """Samples times orientations."""
         return len(self.z) * self.orientations
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample in one orientation."""
-        return {name: values[0] for name, values in self.__getitems__([index]).items()}
+    def to(self, device: torch.device) -> 'Latents':
+        """The same on a device."""
+        return Latents(self.z.to(device), self.shares.to(device), self.orientations)
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """A batch, gathered at once: sample by sample, a GPU would wait for batches of hundreds."""
-        index = torch.as_tensor(indices)
+    def batch(self, index: Tensor) -> dict[str, Tensor]:
+        """Gather samples, all at once: a GPU would wait for hundreds that are read one by one.
+
+        Args:
+            index: ``(B,)`` of sample times orientations.
+
+        Returns:
+            ``latents`` ``(B, Z, h, w)`` float32, ``shares`` ``(B, K)`` and ``orientation`` ``(B,)``, 0-7.
+        """
+        index = index.to(self.z.device)
         sample, orientation = index // self.orientations, index % self.orientations
         if self.z.shape[1] > 1:
             z = self.z[sample, orientation]
@@ -130,5 +146,10 @@ class Latents(Dataset[dict[str, Tensor]]):
         return {'latents': z.float(), 'shares': self.shares[sample], 'orientation': orientation}
 
 
-def _as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return batch
+def _indices(indices: list[int]) -> dict[str, Tensor]:
+    return {'index': torch.tensor(indices)}
+
+
+def _fits(z: Tensor, device: torch.device) -> bool:
+    """Whether most of the memory that is free stays free."""
+    return z.nbytes < torch.cuda.mem_get_info(device)[0] / 4

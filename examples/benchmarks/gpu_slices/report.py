@@ -95,6 +95,8 @@ def _comparisons(results: Mapping[str, Result]) -> str:
         (metric if part == 'figures' else f'{task_label(part)} {metric}', arm, *(_value(r, part, metric) for r in row))
         for part, metric in names
         for arm, row in found.items()
+        # Not all arms have all figures
+        if any(metric in _figures(result, part) for result in row if result)
     ]
     return table(['figure', 'arm', *(f'seed {seed}' for seed in SEEDS)], rows)
 
@@ -113,11 +115,14 @@ def task_label(task: str) -> str:
     return {'LatentDiffusionTask': 'denoiser'}.get(task, 'autoencoder')
 
 
+def _figures(result: Result, part: str) -> Mapping[str, float]:
+    found = result.get('figures', {}) if part == 'figures' else result['stages'].get(part, {}).get('metrics', {})
+    return dict(found)
+
+
 def _value(result: Result | None, part: str, metric: str) -> str:
-    if result is None:
-        return 'not measured'
-    values = result.get('figures', {}) if part == 'figures' else result['stages'].get(part, {}).get('metrics', {})
-    return number(values[metric]) if metric in values else 'not measured'
+    figures = _figures(result, part) if result else {}
+    return number(figures[metric]) if metric in figures else 'not measured'
 
 
 def _steps(results: Mapping[str, Result]) -> str:
