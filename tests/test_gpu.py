@@ -11,6 +11,7 @@ from typing import Any
 import gpu
 import pack
 import pytest
+import quality as table_script
 import torch
 import yaml
 from gpu_slices import parts, plan, train
@@ -349,6 +350,26 @@ gpu.main(['run', *{[str(part) for part in (*arguments, *jobs)]!r}])
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=600)
     assert not done.returncode, done.stderr
     assert 'exact alignment, mIoU' in result(tmp_path, f'{LAND}-samples')['figures']
+
+
+@pytest.mark.parametrize('name', ['oscd', LAND])
+def test_the_quality_table_of_a_pack_is_that_of_the_original(
+    name: str, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(site, tmp_path, '--only', name)
+    monkeypatch.setattr(table_script, '_CONF', site / 'conf')
+    checkpoint = tmp_path / 'work' / name / 'checkpoint'
+    options = ['--n', '12', '--reference-n', '0', '--conditions-n', '0', '--given-n', '0', '--device', 'cpu']
+    sources = {
+        'pack': ['--pack', site / 'pack'],
+        'original': ['--data', site / 'conf' / f'{name}.yaml', '--data.root', site / 'oscd'],
+    }
+    for source, given in sources.items():
+        out = ['--out', tmp_path / f'{source}.json']
+        table_script.main([str(word) for word in (checkpoint, *options, *given, *out)])
+    rows = {source: json.loads((tmp_path / f'{source}.json').read_text())['rows'] for source in sources}
+    assert len(rows['pack']) > 20
+    assert rows['pack'] == rows['original']
 
 
 def test_the_plan_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,8 @@ from torchgeo_specdm.evaluation.real_data import open_real
 from torchgeo_specdm.evaluation.resampling import resampled_interval
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
+# Of the presets that say how a pack is cut
+_CONF = Path(__file__).parents[1] / 'conf'
 # Steps of the solver that are compared with many of another
 _FEWER = (10, 4, 1)
 # Generators that are no good, and planted copies, show it with this many samples
@@ -144,7 +146,7 @@ def datamodule(args: argparse.Namespace, overrides: Sequence[str]) -> Any:
     spec = SpecDMPipeline.read_spec(args.checkpoint)
     if args.pack:
         name = 'oscd' if spec.task == 'change' else 'oscd-landcover'
-        stages = read_stages(Job(name, 'samples', name), Path(__file__).parents[1] / 'conf', args.pack, Path())
+        stages = read_stages(Job(name, 'samples', name), _CONF, args.pack, Path())
         return packed(stages[0].data, 'fit', 'test')
     # Of TorchGeo
     from torchgeo_specdm.evaluation.data import read_datamodule
