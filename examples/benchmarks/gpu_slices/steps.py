@@ -82,8 +82,11 @@ def allow_tf32(products: bool, convolutions: bool) -> None:
     torch.backends.cudnn.allow_tf32 = convolutions
 
 
-# Of these, a preset's first training takes the fastest; what else there is, the table of speed says
-VARIANTS = ('bf16', 'bf16 benchmark', 'bf16 benchmark channels-last')
+def variants() -> tuple[str, ...]:
+    """Of these, a preset's first training takes the fastest; what else there is, the table of speed says."""
+    # A small network waits for the CPU that starts its kernels; compiled, it has fewer. A CPU compiles for minutes
+    compiled = ('bf16 benchmark compile',) if torch.cuda.is_available() else ()
+    return ('bf16 benchmark', *compiled)
 
 
 def trainer_for(root: Path, variant: str, *callbacks: Callback, **settings: Any) -> Trainer:

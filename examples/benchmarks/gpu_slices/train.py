@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from gpu_slices.plan import Job, Stage
-from gpu_slices.steps import VARIANTS, make_task, measure_step, open_data, peak_memory, trainer_for
+from gpu_slices.steps import make_task, measure_step, open_data, peak_memory, trainer_for, variants
 from torchgeo_specdm.checkpoint import folder_hash, read_json, write_json
 from torchgeo_specdm.resume import ResumeCheckpoint
 
@@ -100,11 +100,11 @@ def train(
             clock.check(_PREPARATION * scale)
             start = time.monotonic()
             data = open_data(stage, root)
-            variants = [fastest[stage.task]] if stage.task in fastest else VARIANTS
+            names = [fastest[stage.task]] if stage.task in fastest else variants()
             if stage.task in job.lengths:
                 length = {'max_steps': stage.max_steps, 'preset_steps': stage.max_steps}
                 known = {'variants': {}, 'variant': _UNMEASURED, **length}
-            known = known or _measure(stage, data, root, start + budget, scale, variants)
+            known = known or _measure(stage, data, root, start + budget, scale, names)
             # Measuring draws too, and not equally often in every run
             seed_everything(job.seed, verbose=False)
             known = _train_stage(stage, known, data, root, clock)
@@ -124,10 +124,10 @@ def _measure(
     stage: Stage, data: Any, root: Path, end: float, scale: float, names: Sequence[str]
 ) -> dict[str, Any]:  # fmt: skip
     """The fastest variant of a step, and how many of them are done at ``end``, a time of :func:`time.monotonic`."""
-    variants = {name: measure_step(stage, data, root, name, scale) for name in names}
-    best = min(variants, key=lambda name: variants[name]['step_seconds'])
-    steps = int((end - time.monotonic()) * (1 - _RESERVE) / variants[best]['step_seconds'])
-    known = {'variants': variants, 'variant': best, 'max_steps': min(stage.max_steps, max(2, steps))}
+    found = {name: measure_step(stage, data, root, name, scale) for name in names}
+    best = min(found, key=lambda name: found[name]['step_seconds'])
+    steps = int((end - time.monotonic()) * (1 - _RESERVE) / found[best]['step_seconds'])
+    known = {'variants': found, 'variant': best, 'max_steps': min(stage.max_steps, max(2, steps))}
     known |= {'preset_steps': stage.max_steps}
     write_json(root / f'{stage.task}.json', known)
     return known
