@@ -3,7 +3,8 @@
     python examples/benchmarks/autoencoders.py runs/oscd-landcover-cpu/autoencoder --root data/oscd --n 400
 
 RMSE of the image [reflectance], spectral angle [rad], mIoU of the mask, and mIoU of the rule, applied to the decoded
-image, with the decoded mask: what synthetic pairs of this autoencoder can reach.
+image, with the decoded mask: what synthetic pairs of this autoencoder can reach. KID of the images to train images, in
+features of EfficientNet-Lite0, says whether they look decoded.
 """
 
 import argparse
@@ -17,7 +18,9 @@ from torch.utils.data import Dataset
 from torchgeo_specdm.comparison import count_pixels, mean_iou, sum_samples
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule
 from torchgeo_specdm.evaluation.observation import draw
+from torchgeo_specdm.extractors import Extractor, make_extractor
 from torchgeo_specdm.functional import spectral_angle
+from torchgeo_specdm.functional.distances import kernel_distance
 from torchgeo_specdm.functional.landcover import LAND_COVER_CLASSES, land_cover
 from torchgeo_specdm.functional.statistics import band_statistics
 from torchgeo_specdm.parts import load_autoencoder
@@ -52,6 +55,11 @@ def project(train: Tensor, image: Tensor, channels: int) -> Tensor:
     return pixel_shuffle(folded, FOLD) * std + mean
 
 
+def kid(first: Tensor, second: Tensor, extractor: Extractor) -> float:
+    """Kernel distance between two sets of images."""
+    return kernel_distance(*(torch.cat([extractor.images(part) for part in x.split(50)]) for x in (first, second)))
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -66,12 +74,14 @@ def main() -> None:
     data.setup('test')
     spec = data.train_dataset.spec
     train = patches(data.train_dataset, args.n)[0]
-    print('| | split | RMSE | SAD | mask mIoU | rule(image) with mask |\n|---|---|---|---|---|---|')
+    lite0 = make_extractor('lite0', spec)
+    print(f'| | split | RMSE | SAD | mask mIoU | rule(image) with mask | KID |\n|{"---|" * 7}')
     for split in ('val', 'test'):
         image, mask = patches(getattr(data, f'{split}_dataset'), args.n)
         for channels in CHANNELS:
             cells = errors(project(train, image, channels), image, spec.scale)
-            print(f'| {channels} components | {split} | {cells} | | |')
+            print(f'| {channels} components | {split} | {cells} | | | |')
+        print(f'| real | {split} | | | | | {kid(train, image, lite0):.3f} |')
         for folder in args.autoencoders:
             autoencoder = load_autoencoder(folder)
             pairs = [
@@ -80,7 +90,7 @@ def main() -> None:
             ]
             made, labels = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1].argmax(1) for pair in pairs])
             exact = agreement(land_cover(made / spec.scale, spec.bands), labels)
-            row = f'{errors(made, image, spec.scale)} | {agreement(labels, mask):.3f} | {exact:.3f}'
+            row = f'{errors(made, image, spec.scale)} | {agreement(labels, mask):.3f} | {exact:.3f} | {kid(train, made, lite0):.3f}'
             print(f'| {folder} | {split} | {row} |', flush=True)
 
 
