@@ -90,8 +90,8 @@ def main() -> None:
             ]
             made, labels = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1].argmax(1) for pair in pairs])
             exact = agreement(land_cover(made / spec.scale, spec.bands), labels)
-            row = f'{errors(made, image, spec.scale)} | {agreement(labels, mask):.3f} | {exact:.3f} | {kid(train, made, lite0):.3f}'
-            print(f'| {folder} | {split} | {row} |', flush=True)
+            row = f'{errors(made, image, spec.scale)} | {agreement(labels, mask):.3f} | {exact:.3f}'
+            print(f'| {folder} | {split} | {row} | {kid(train, made, lite0):.3f} |', flush=True)
 
 
 if __name__ == '__main__':
