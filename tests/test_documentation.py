@@ -59,7 +59,7 @@ def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def oscd(tmp_path: Path) -> Path:
     """OSCD and its generator, which can be asked for all that the pages say, where they look for them."""
     write_oscd(tmp_path / 'data' / 'oscd', test_cities=('dubai',), height=128, width=144)
-    spec = OSCD(tmp_path / 'data' / 'oscd').spec
+    spec = OSCD(tmp_path / 'data' / 'oscd', patch_size=64).spec
     torch.manual_seed(0)
     autoencoder = TwoStreamAutoencoder(
         'change', spec.num_bands, 2, latent_channels=(2, 1), width=(16, 16), depth=1, separate_dates=True
@@ -84,7 +84,7 @@ def test_readme(oscd: Path) -> None:
 def test_change_detection(oscd: Path) -> None:
     names = run('docs/change-detection.md')
     assert len(names['train']) == 6 * len(names['real'])
-    assert names['real'][0]['image'].shape == (2, 10, 128, 128)
+    assert names['real'][0]['image'].shape == (2, 10, 64, 64)
     assert names['checkpoint'] == 'runs/oscd/checkpoint'
 
 
@@ -128,7 +128,7 @@ def test_files(oscd: Path) -> None:
     names: dict[str, Any] = {}
     exec('\n'.join([*imports, f'found = {last}']), names)
     assert len(names['found']) == 2
-    assert names['found'][0]['image'].shape == (2, 10, 128, 128)
+    assert names['found'][0]['image'].shape == (2, 10, 64, 64)
 
 
 def test_checkpoints() -> None:
