@@ -139,8 +139,9 @@ def main(arguments: list[str] | None = None, start: float | None = None) -> None
         deadline = (_START if start is None else start) + seconds - min(_WRITING, _WRITING_SHARE * seconds)
         if args.again:
             send_again(args.work / 'outbox')
-        folders, asked = (args.pack, args.work, args.conf), (tuple(args.seeds), tuple(args.models))
-        run(Bench(*folders, args.scale, Clock(deadline), *asked), chosen(args.only), args.out)
+        asked = {'seeds': tuple(args.seeds), 'models': tuple(args.models)}
+        bench = Bench(args.pack, args.work, args.conf, args.scale, Clock(deadline), **asked)
+        run(bench, chosen(args.only), args.out)
 
 
 if __name__ == '__main__':

@@ -40,6 +40,7 @@ from torchgeo_specdm.evaluation.copying import share
 from torchgeo_specdm.evaluation.real_data import open_real
 from torchgeo_specdm.evaluation.resampling import resampled_interval
 from torchgeo_specdm.pipeline import SpecDMPipeline
+from torchgeo_specdm.spec import DatasetSpec
 
 # Of the presets that say how a pack is cut
 _CONF = Path(__file__).parents[1] / 'conf'
@@ -136,14 +137,15 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     add('--device', help='by default a GPU where there is one')
     add('--out', type=Path, default=Path('quality.json'))
     args, overrides = parser.parse_known_args(arguments)
+    if args.pack and overrides:
+        parser.error(f'{overrides[0]} is no option: a pack is cut as the preset says, which --data.x y cannot change')
     if len(args.with_sad) != len(args.without_sad):
         parser.error('--with-sad and --without-sad name one autoencoder each for every seed')
     return args, overrides
 
 
-def datamodule(args: argparse.Namespace, overrides: Sequence[str]) -> Any:
+def datamodule(args: argparse.Namespace, overrides: Sequence[str], spec: DatasetSpec) -> Any:
     """The real data, as its YAML or as the preset of a packed dataset has it."""
-    spec = SpecDMPipeline.read_spec(args.checkpoint)
     if args.pack:
         name = 'oscd' if spec.task == 'change' else 'oscd-landcover'
         stages = read_stages(Job(name, 'samples', name), _CONF, args.pack, Path())
@@ -157,7 +159,8 @@ def datamodule(args: argparse.Namespace, overrides: Sequence[str]) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     args, overrides = parse(arguments)
-    real = open_real(datamodule(args, overrides), SpecDMPipeline.read_spec(args.checkpoint))
+    spec = SpecDMPipeline.read_spec(args.checkpoint)
+    real = open_real(datamodule(args, overrides, spec), spec)
     # What is not asked for is left out, so that rows of earlier runs are found again
     sampling = {'steps': args.steps} | ({} if args.agreement == 1 else {'agreement': args.agreement})
     table = Table(args.checkpoint, real, args.n, Cache(args.out.with_suffix('.parts')), args.device, sampling)

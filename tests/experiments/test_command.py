@@ -101,7 +101,9 @@ def train(*args, **kwargs):
     met = Path({str(tmp_path)!r}, 'met')
     met.mkdir(exist_ok=True)
     (met / str(os.getpid())).touch()
-    while len(list(met.iterdir())) < 2:
+    # Not for ever: the other one may have failed
+    until = time.monotonic() + 200
+    while len(list(met.iterdir())) < 2 and time.monotonic() < until:
         time.sleep(0.05)
     return alone(*args, **kwargs)
 

@@ -60,6 +60,7 @@ def run_experiment(
         settings,
         Store(folder / 'cells'),
         folder / 'pairs',
+        # The other one may not know what agreement needs
         sampling={'checkpoint': job.sampling, 'against': {'steps': job.sampling['steps']}},
         check=lambda: clock.check(_SCORING * share),
     )

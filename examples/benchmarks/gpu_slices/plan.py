@@ -7,11 +7,9 @@ from typing import Any, Literal
 
 import yaml
 
-from torchgeo_specdm import errors
+from torchgeo_specdm.catalogue import resolve
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.stages import merge
-
-_PACKAGE = Path(errors.__file__).parent
 
 # Stages of a preset that need nothing but this package's core; the judge is trained elsewhere
 _STAGES = ('AutoencoderTask', 'LatentDiffusionTask')
@@ -29,6 +27,7 @@ class Job:
         config: A preset, without suffix.
         minutes: Wall clock of a training, its measurements and validation included.
         lengths: Optimiser steps of stages, by task, where the wall clock does not decide; other stages are left out.
+        autoencoder: Name of the checkpoint whose autoencoder is taken over; by default one is trained.
         changes: Arguments of tasks that differ from the preset, by class name.
         seed: Of a training.
         of: The training whose checkpoint is sampled.
@@ -44,6 +43,7 @@ class Job:
     config: str
     minutes: float = 0.0
     lengths: Mapping[str, int] = field(default_factory=dict)
+    autoencoder: str = ''
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
     of: str = ''
@@ -65,11 +65,6 @@ class Stage:
     gradient_clip_val: float | None = None
 
 
-# Those that ship, so that all the time is the denoiser's
-_AUTOENCODERS = {
-    'oscd-landcover': _PACKAGE / 'checkpoints' / 'oscd-landcover' / 'autoencoder',
-    'oscd': _PACKAGE.parent / 'examples' / 'checkpoints' / 'oscd-change' / 'autoencoder',
-}
 # A single stream cannot be given a part of itself: so that arms differ in one thing, none learns that
 _JOINT: dict[str, Any] = {'LatentDiffusionTask': {'together': 1.0}}
 # The paper's two comparisons; single_stream is LDM's autoencoder, as large as both branches together
@@ -93,19 +88,13 @@ CELL_STEPS = 1500
 FEW_STEPS = (20, 10, 4, 1)
 ANCESTRAL = 1000
 AGREED = {'steps': 10, 'agreement': 2.25}
-_GENERATORS = ('oscd-landcover', 'oscd')
+# With the checkpoints that ship, whose autoencoders they take over: all the time is the denoiser's
+_GENERATORS = {'oscd-landcover': 'oscd-landcover', 'oscd': 'oscd-change'}
 
 PLAN: tuple[Job, ...] = (
     *(
-        Job(
-            name,
-            'train',
-            name,
-            minutes=4,
-            changes={'LatentDiffusionTask': {'autoencoder': str(_AUTOENCODERS[name])}},
-            ship=True,
-        )
-        for name in _GENERATORS
+        Job(name, 'train', name, minutes=4, autoencoder=checkpoint, ship=True)
+        for name, checkpoint in _GENERATORS.items()
     ),
     *(Job(f'{name}-samples', 'samples', name, of=name, count=2000) for name in _GENERATORS),
     *(Job(f'{name}-agreed', 'samples', name, of=name, count=2000, sampling=AGREED) for name in _GENERATORS),
@@ -155,6 +144,8 @@ def read_stages(job: Job, conf: Path, pack: Path, work: Path) -> list[Stage]:
         task = config['model']['class_path'].rpartition('.')[-1]
         if task in _trained(job):
             arguments = {**config['model'].get('init_args', {}), **job.changes.get(task, {})}
+            if job.autoencoder and task == _STAGES[1]:
+                arguments['autoencoder'] = str(resolve(job.autoencoder) / 'autoencoder')
             moved = {name: _moved(value, work) for name, value in arguments.items()}
             trainer = config['trainer']
             data = _packed(config['data'], pack, path)
@@ -164,9 +155,8 @@ def read_stages(job: Job, conf: Path, pack: Path, work: Path) -> list[Stage]:
 
 
 def _trained(job: Job) -> tuple[str, ...]:
-    """The tasks of a job: none for an autoencoder that is brought."""
-    brought = 'autoencoder' in job.changes.get('LatentDiffusionTask', {})
-    return tuple(job.lengths) or (_STAGES[1:] if brought else _STAGES)
+    """The tasks of a job."""
+    return tuple(job.lengths) or (_STAGES[1:] if job.autoencoder else _STAGES)
 
 
 def _moved(value: Any, work: Path) -> Any:

@@ -100,11 +100,12 @@ def train(
             clock.check(_PREPARATION * scale)
             start = time.monotonic()
             data = open_data(stage, root)
-            names = [fastest[stage.task]] if stage.task in fastest else variants()
             if stage.task in job.lengths:
                 length = {'max_steps': stage.max_steps, 'preset_steps': stage.max_steps}
                 known = {'variants': {}, 'variant': _UNMEASURED, **length}
-            known = known or _measure(stage, data, root, start + budget, scale, names)
+            elif not known:
+                names = [fastest[stage.task]] if stage.task in fastest else variants()
+                known = _measure(stage, data, root, start + budget, scale, names)
             # Measuring draws too, and not equally often in every run
             seed_everything(job.seed, verbose=False)
             known = _train_stage(stage, known, data, root, clock)
