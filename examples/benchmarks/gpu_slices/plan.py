@@ -145,13 +145,19 @@ def read_stages(job: Job, conf: Path, pack: Path, work: Path) -> list[Stage]:
         if task in _trained(job):
             arguments = {**config['model'].get('init_args', {}), **job.changes.get(task, {})}
             if job.autoencoder and task == _STAGES[1]:
-                arguments['autoencoder'] = str(resolve(job.autoencoder) / 'autoencoder')
+                arguments['autoencoder'] = str(_shipped(job.autoencoder) / 'autoencoder')
             moved = {name: _moved(value, work) for name, value in arguments.items()}
             trainer = config['trainer']
             data = _packed(config['data'], pack, path)
             steps = job.lengths.get(task, trainer['max_steps'])
             found.append(Stage(task, moved, data, steps, trainer.get('gradient_clip_val')))
     return found
+
+
+def _shipped(name: str) -> Path:
+    """The folder of a checkpoint that ships; this file's own clone first, which only an editable package knows."""
+    clone = Path(__file__).parents[2] / 'checkpoints' / name
+    return clone if clone.is_dir() else resolve(name)
 
 
 def _trained(job: Job) -> tuple[str, ...]:
