@@ -38,6 +38,17 @@ assert time.perf_counter() - start < 1
     subprocess.run([sys.executable, '-c', code], check=True, stdout=subprocess.DEVNULL, timeout=60)
 
 
+def test_who_reads_samples_does_without_networks() -> None:
+    """A worker that is spawned imports this; diffusers and Lightning take seconds each."""
+    code = """
+import sys
+from torchgeo_specdm.datasets import MixedDataset, SpecDMSynthetic
+SpecDMSynthetic('indian-pines', length=1)
+assert not {'diffusers', 'lightning', 'kornia', 'sklearn'} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=120)
+
+
 @pytest.mark.parametrize('name', torchgeo_specdm.__all__)
 def test_public_names_load(name: str) -> None:
     assert getattr(torchgeo_specdm, name) is not None

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pkgutil import resolve_name
 
 import pytest
 import torch
@@ -88,7 +89,7 @@ def test_agrees_with_diffusers_pipeline_on_the_same_weights(solver: str, steps: 
     torch.manual_seed(0)
     unet = JointDenoiser(3, 8, widths=(32, 32), depth=1).eval().unet
     kind, settings = SOLVERS[solver]
-    scheduler = kind(**SCHEDULE.to_dict(), **settings)
+    scheduler = resolve_name(kind)(**SCHEDULE.to_dict(), **settings)
     assert isinstance(scheduler, DDPMScheduler | DDIMScheduler)
     pipeline = (DDPMPipeline if solver == 'ddpm' else DDIMPipeline)(unet, scheduler)
     pipeline.set_progress_bar_config(disable=True)

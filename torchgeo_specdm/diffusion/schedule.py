@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from diffusers import DDPMScheduler
 from torch import Tensor
 
 from torchgeo_specdm.errors import SpecDMError
@@ -66,7 +65,10 @@ class NoiseSchedule:
         return asdict(self)
 
     @cached_property
-    def _scheduler(self) -> DDPMScheduler:
+    def _scheduler(self) -> Any:
+        # Here, not above: it takes seconds, and who reads a checkpoint's description does without
+        from diffusers import DDPMScheduler
+
         return DDPMScheduler(**self.to_dict(), clip_sample=False)
 
     @property

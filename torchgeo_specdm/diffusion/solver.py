@@ -5,16 +5,10 @@ are drawn from that generator, whatever else is in the batch.
 """
 
 from collections.abc import Sequence
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    HeunDiscreteScheduler,
-    UniPCMultistepScheduler,
-)
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,16 +21,20 @@ from torchgeo_specdm.errors import SpecDMError
 # of standard deviation 0.1 comes out at 0.027; this spacing gives 0.09 (tests/diffusion/test_solver.py).
 _SPACING = {'use_exponential_sigmas': True}
 
-SOLVERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    'ddpm': (DDPMScheduler, {'clip_sample': False}),
-    'ddim': (DDIMScheduler, {'clip_sample': False, 'set_alpha_to_one': True, 'timestep_spacing': 'trailing'}),
-    'dpmsolver++': (DPMSolverMultistepScheduler, {'algorithm_type': 'dpmsolver++', 'solver_order': 2, **_SPACING}),
-    'sde-dpmsolver++': (
-        DPMSolverMultistepScheduler,
-        {'algorithm_type': 'sde-dpmsolver++', 'solver_order': 2, **_SPACING},
+_DPM = 'diffusers:DPMSolverMultistepScheduler'
+
+# Where the class of each is, and its arguments. By name: diffusers takes seconds to import, and who reads samples does
+# without
+SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    'ddpm': ('diffusers:DDPMScheduler', {'clip_sample': False}),
+    'ddim': (
+        'diffusers:DDIMScheduler',
+        {'clip_sample': False, 'set_alpha_to_one': True, 'timestep_spacing': 'trailing'},
     ),
-    'unipc': (UniPCMultistepScheduler, {'solver_order': 2, **_SPACING}),
-    'heun': (HeunDiscreteScheduler, dict(_SPACING)),
+    'dpmsolver++': (_DPM, {'algorithm_type': 'dpmsolver++', 'solver_order': 2, **_SPACING}),
+    'sde-dpmsolver++': (_DPM, {'algorithm_type': 'sde-dpmsolver++', 'solver_order': 2, **_SPACING}),
+    'unipc': ('diffusers:UniPCMultistepScheduler', {'solver_order': 2, **_SPACING}),
+    'heun': ('diffusers:HeunDiscreteScheduler', dict(_SPACING)),
 }
 # Solvers whose step draws noise
 _STOCHASTIC = frozenset({'ddpm', 'sde-dpmsolver++'})
@@ -57,7 +55,7 @@ def make_solver(name: str, schedule: NoiseSchedule) -> Any:
     if name not in SOLVERS:
         raise SpecDMError(f'solver is {name!r}; it must be one of {", ".join(SOLVERS)}')
     kind, settings = SOLVERS[name]
-    return kind(**schedule.to_dict(), **settings)
+    return resolve_name(kind)(**schedule.to_dict(), **settings)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ To add one, subclass :class:`Branch` and name it in :data:`BRANCHES`.
 
 from typing import Any
 
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from torchgeo_specdm.errors import SpecDMError
@@ -107,6 +106,9 @@ class KLBranch(Branch):
     """
 
     def __init__(self, channels: int, latent_channels: int = 3, downsample: int = 4, width: int = 128, depth: int = 2):
+        # Here, not above: it takes seconds, and who reads samples makes no networks
+        from diffusers import AutoencoderKL
+
         super().__init__()
         levels = downsample.bit_length()
         self.model = AutoencoderKL(

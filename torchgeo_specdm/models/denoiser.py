@@ -14,8 +14,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
-from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
@@ -89,6 +87,11 @@ class JointDenoiser(nn.Module):
             'norm_groups': norm_groups,
             'fold': fold,
         }
+        # Here, not above: diffusers' models take seconds to import, and who reads samples makes no networks
+        from diffusers import UNet2DModel
+        from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
+
+        self._embed_time = get_timestep_embedding
         self.channels = channels
         self.clocks = clocks
         self.num_classes = num_classes
@@ -131,7 +134,7 @@ class JointDenoiser(nn.Module):
         clocks = clocks[:, None].expand(-1, self.clocks) if clocks.ndim == 1 else clocks
         told: list[Tensor] = []
         for number, embed in enumerate(self.other_clocks, 1):
-            told.append(embed(get_timestep_embedding(clocks[:, number], self.config['widths'][0]).to(z.dtype)))
+            told.append(embed(self._embed_time(clocks[:, number], self.config['widths'][0]).to(z.dtype)))
         if self.shares is not None:
             shares = z.new_full((len(z), self.num_classes), torch.nan) if shares is None else shares.to(z)
             known = ~shares.isnan()
