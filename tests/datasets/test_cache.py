@@ -29,7 +29,10 @@ from torchgeo_specdm.datasets.blocks import sample_bytes
 from torchgeo_specdm.datasets.cache import BlockCache
 from torchgeo_specdm.datasets.cache_home import clear, in_use, kept
 from torchgeo_specdm.datasets.device import same_arithmetic
+from torchgeo_specdm.datasets.mixed import MixedDataset
+from torchgeo_specdm.datasets.segmunich import segmunich_spec
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
+from torchgeo_specdm.datasets.wishes import LOOK_AHEAD
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import GUIDANCE, SpecDMPipeline
 
@@ -293,6 +296,39 @@ def test_what_does_not_fit_on_the_disk_is_refused(
         ):
             use()
     assert not generated()
+
+
+def test_a_mix_that_does_not_fit_on_the_disk_is_refused(
+    checkpoint: Path, generated: Callable[[], list[int]], small_disk: Path, own_cache: Path
+) -> None:
+    """The mix alone knows how much it takes of a dataset without an end."""
+    real, size = FakePairs(SPEC, length=8), sample_bytes(SPEC, filtered=False)
+    mixed = MixedDataset(real, SpecDMSynthetic(checkpoint, cache=small_disk, **SETTINGS), ratio=5)
+    first = int(mixed.is_synthetic.nonzero()[0])
+    # Without and with workers
+    for use in (lambda: mixed[first], lambda: list(DataLoader(mixed, 4, num_workers=1, sampler=[first]))):
+        with pytest.raises(SpecDMError, match=rf'40 synthetic samples need {40 * size / 1e6:.3f} MB.*cache clear'):
+            use()
+    assert not generated()
+    MixedDataset(real, SpecDMSynthetic(checkpoint, cache=own_cache, **SETTINGS), ratio=5)[first]
+
+
+def test_the_size_of_a_large_mix() -> None:
+    """All of SegMunich at ratio 5, as docs/cache.md has it."""
+    assert 5 * 21_680 * sample_bytes(segmunich_spec(), filtered=False) == pytest.approx(72.8e9, rel=0.001)
+
+
+def test_random_access_to_what_is_not_there_is_told_of(checkpoint: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Of 1 180 samples in blocks of 64, a batch of 32 touches 84 % of the blocks."""
+    count = 4 * (LOOK_AHEAD + 1)
+    order = list(range(0, count, 4))
+    dataset = SpecDMSynthetic(checkpoint, count, **SETTINGS)
+    with pytest.warns(UserWarning, match=rf'{len(order)} samples lie in {len(order)} blocks of 4.* materialize'):
+        dataset.__getitems__(order)
+    recwarn.clear()
+    dataset.__getitems__(order[::-1])
+    list(SpecDMSynthetic(checkpoint, count, seed=1, **SETTINGS))
+    assert not [told for told in recwarn if 'lie in' in str(told.message)]
 
 
 def test_a_full_disk_is_one_clear_error_and_keeps_what_was_done(checkpoint: Path, small_disk: Path) -> None:

@@ -50,6 +50,8 @@ class BlockDataset(Plotted):
     # In memory that workers share, so that a new epoch reaches those that live on
     _epoch: torch.Tensor
     _settings: Settings | None = None
+    # The first so many samples will be read, as far as anybody has said
+    _expected = 0
     _halved = False
 
     def _forget(self) -> None:
@@ -140,6 +142,14 @@ class BlockDataset(Plotted):
         """
         return self._open().reserve(self._kept_samples(length))
 
+    def expect(self, count: int) -> None:
+        """Say that the first ``count`` samples will be read, of a dataset that may have no end.
+
+        At the first use, the disk that they take is stated, and refused where there is less. Nothing behind them is
+        generated ahead of need. Whoever mixes the dataset into another says so.
+        """
+        self._expected = max(self._expected, count)
+
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch is read from now on, here and in all workers; without ``fresh`` it makes no difference.
 
@@ -174,8 +184,13 @@ class BlockDataset(Plotted):
         """The block (exclusive) up to which blocks are generated while block ``number`` is read."""
         if self.fresh:
             return self._kept_blocks().stop
-        ahead = number + 1 + LOOK_AHEAD
-        return ahead if self.length is None else min(ahead, -(-self.length // self.block_size))
+        end = -(-self._last // self.block_size)
+        return min(number + 1 + LOOK_AHEAD, max(end, number + 1)) if end else number + 1 + LOOK_AHEAD
+
+    @property
+    def _last(self) -> int:
+        """Where the samples end that will be read; 0 where nobody knows."""
+        return self._expected if self.length is None else self.length
 
     def _open(self) -> RecentBlocks:
         """The blocks of the settings; in workers, a producer generates what is missing."""
@@ -196,8 +211,8 @@ class BlockDataset(Plotted):
             blocks = StreamedBlocks(*arguments, end=self._look_ahead) if streams else BlockCache(*arguments)
             if isinstance(blocks, StreamedBlocks) and isinstance(self._blocks, BlockCache):
                 blocks.adopt(self._blocks)
-        if self.length and get_worker_info() is None:
-            blocks.reserve(self._kept_samples(self.length))
+        if self._last:
+            blocks.reserve(self._kept_samples(self._last))
         return blocks
 
     def _guarded(self, work: Callable[[], _T]) -> _T:

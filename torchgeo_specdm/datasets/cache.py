@@ -7,17 +7,19 @@ there is whole, and a process that is killed leaves nothing but a lock, which th
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
+from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from torchgeo_specdm.datasets.block_files import DamagedBlockError, read_block, write_block
 from torchgeo_specdm.datasets.blocks import Block, RecentBlocks, keep
 from torchgeo_specdm.datasets.cache_home import BLOCK, REMEDY, enter, gigabytes, make_room, require_space
 from torchgeo_specdm.datasets.filling import Helpers, fill
-from torchgeo_specdm.datasets.wishes import Wishes
+from torchgeo_specdm.datasets.wishes import LOOK_AHEAD, Wishes
 from torchgeo_specdm.disk import READ_ONLY, disk_errors
 from torchgeo_specdm.errors import SpecDMError
 
@@ -71,8 +73,27 @@ class BlockCache(RecentBlocks):
         self._sound: set[int] = set()
         self._stated = 0
 
+    def samples(self, positions: Sequence[int]) -> list[dict[str, Tensor]]:
+        """As of other blocks; a warning where many have to be generated for so few samples."""
+        numbers = {position // self.size for position in positions}
+        missing = self.missing(numbers)
+        if len(missing) > LOOK_AHEAD:
+            warnings.warn(
+                f'{len(positions)} samples lie in {len(numbers)} blocks of {self.size}, of which {len(missing)} have '
+                'to be generated first: a shuffled loader is fast after materialize(); that of MixedDataModule reads '
+                'block by block',
+                stacklevel=5,
+            )
+        return super().samples(positions)
+
+    def missing(self, numbers: Iterable[int]) -> list[int]:
+        """Those of the blocks that are neither open nor on the disk, in order."""
+        return [number for number in sorted(numbers) if number not in self._maps and not self.has(number)]
+
     def reserve(self, length: int) -> bool:
         """Say how large those of the first ``length`` samples are that are missing, and make room for them.
+
+        The worker of a loader says nothing.
 
         Returns:
             Whether blocks can be added.
@@ -86,14 +107,14 @@ class BlockCache(RecentBlocks):
         missing = max(0, count - len(there if self._passing else there & set(range(count))))
         if not missing or not self.writable:
             return self.writable
-        # Here and below, not above: it takes a second, and workers do without
-        from lightning.fabric.utilities.rank_zero import rank_zero_info  # type: ignore[attr-defined]
-
         needed = missing * self.block_bytes
         if self.max_bytes is not None:
             make_room(self.folder.parent, self.folder, needed, self.max_bytes)
         require_space(self.folder, needed, f'{missing * self.size} synthetic samples')
-        if missing != self._stated:
+        if missing != self._stated and get_worker_info() is None:
+            # Here and below, not above: it takes seconds, and workers do without
+            from lightning.fabric.utilities.rank_zero import rank_zero_info  # type: ignore[attr-defined]
+
             self._stated = missing
             share = f'{missing * self.size} of {count * self.size} synthetic samples'
             rank_zero_info(f'{share} will be generated: {gigabytes(needed)} in {self.folder}')

@@ -74,6 +74,8 @@ class MixedDataset(_Base):
                 f'ratio {ratio} of {reals} real samples is no synthetic sample, and include_real is False'
             )
         self._order_sources(reals if include_real else 0, count)
+        if callable(tell := getattr(synthetic, 'expect', None)):
+            tell(count)
 
     def __len__(self) -> int:
         """Number of samples."""

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from torchgeo_specdm.datasets.blocks import Block
 from torchgeo_specdm.datasets.cache import BlockCache
 from torchgeo_specdm.datasets.cache_home import REMEDY
 from torchgeo_specdm.datasets.producers import Producers
-from torchgeo_specdm.datasets.wishes import LOOK_AHEAD, POLL, Wishes
+from torchgeo_specdm.datasets.wishes import POLL, Wishes
 from torchgeo_specdm.disk import disk_errors
 from torchgeo_specdm.errors import SpecDMError
 
@@ -57,14 +56,7 @@ class StreamedBlocks(BlockCache):
     def samples(self, positions: Sequence[int]) -> list[dict[str, Tensor]]:
         """As of other blocks; all that are missing are wished for at once."""
         numbers = sorted({position // self.size for position in positions})
-        missing = [number for number in numbers if number not in self._maps and not self.has(number)]
-        if len(missing) > LOOK_AHEAD:
-            warnings.warn(
-                f'{len(positions)} samples lie in {len(numbers)} blocks of {self.size}, of which {len(missing)} have '
-                'to be generated first: a shuffled loader is fast after materialize(); that of MixedDataModule reads '
-                'block by block',
-                stacklevel=4,
-            )
+        missing = self.missing(numbers)
         for number in numbers:
             self._look_ahead(number, number in missing)
         return super().samples(positions)

@@ -51,7 +51,7 @@ class SpecDMSynthetic(BlockDataset):
         steps: Time steps of the solver.
         solver: A name in :data:`torchgeo_specdm.diffusion.SOLVERS`; by default the checkpoint's.
         batch_size: Samples generated together; by default 8 on a CPU and 64 on a GPU. It moves float bits, by less
-            than 1e-3 of a standard deviation.
+            than 1e-3 of a standard deviation, which may round to the next integer.
         device: Where to generate. By default the GPU if there is one; but the CPU in a ``DataLoader`` worker, unless
             the dataset was used before the workers started. Name it where that must not make a difference.
         keep: ``aligned`` serves what the filter of the checkpoint accepts; or the folder of another filter. Rejected

@@ -49,6 +49,7 @@ class Files(NonGeoDataModule):
 
     def __init__(self, root: Path, spec: DatasetSpec, times: int, workers: int) -> None:
         super().__init__(Repeated, BATCH, workers, root=root, bands=spec.bands, times=times)
+        self.spec = spec
         # TorchGeo's own has no axis of time
         self.aug = lambda batch: batch | {'image': (batch['image'] - self.mean) / self.std}
 
@@ -79,10 +80,11 @@ def warm(workers: int, checkpoint: str, times: Times, size: Size, folder: Path) 
     names = [f'{kind}, {workers} workers' for kind in ('mixed', 'real')]
     for name, ratio in zip(names, (RATIO, 0), strict=True):
         if times.count(name) < times.repeats:
-            data = _data(checkpoint, folder, 1 if ratio else 1 + RATIO, ratio, workers, folder / 'warm')
-            data.setup('fit')
             if ratio:
-                data.synthetic.materialize(RATIO * size.warm)
+                data: NonGeoDataModule = _data(checkpoint, folder, ratio, workers, folder / 'warm')
+                data.synthetic.materialize(ratio * size.warm)
+            else:
+                data = _files(checkpoint, folder, 1 + RATIO, workers)
             # The first one starts workers and opens files
             times.add(name, _train(data, folder, 1 + times.repeats).epochs[1:])
     mixed, real = map(times.median, names)
@@ -98,7 +100,7 @@ def cold(checkpoint: str, times: Times, size: Size, folder: Path) -> list[Row]:
             name = 'streamed' if stream else 'generated before'
             if times.count(name) > number:
                 continue
-            data = _data(checkpoint, folder, 1, RATIO, size.streams, folder / f'{name} {number}', stream=stream)
+            data = _data(checkpoint, folder, RATIO, size.streams, folder / f'{name} {number}', stream=stream)
             start = time.perf_counter()
             watch = _train(data, folder, 1)
             times.add(name, [time.perf_counter() - start])
@@ -117,17 +119,20 @@ def cold(checkpoint: str, times: Times, size: Size, folder: Path) -> list[Row]:
     ]
 
 
+def _files(checkpoint: str, folder: Path, times: int, workers: int) -> Files:
+    return Files(folder / 'files', SpecDMSynthetic(checkpoint).spec, times, workers)
+
+
 def _data(
-    checkpoint: str, folder: Path, times: int, ratio: int, workers: int, cache: Path, stream: bool = False
+    checkpoint: str, folder: Path, ratio: int, workers: int, cache: Path, stream: bool = False
 ) -> MixedDataModule:
-    spec = SpecDMSynthetic(checkpoint).spec
-    real = Files(folder / 'files', spec, times, workers)
-    return MixedDataModule(real, checkpoint, ratio, device='cpu', cache=str(cache), stream=stream, real_spec=spec)
+    real = _files(checkpoint, folder, 1, workers)
+    return MixedDataModule(real, checkpoint, ratio, device='cpu', cache=str(cache), stream=stream, real_spec=real.spec)
 
 
-def _train(data: MixedDataModule, folder: Path, epochs: int) -> Watch:
-    bands = len(data.synthetic.spec.bands)
-    task = change_task()(model='fcsiamdiff', backbone='resnet18', in_channels=bands, task='binary', loss='bce')
+def _train(data: NonGeoDataModule, folder: Path, epochs: int) -> Watch:
+    real: Any = data.real if isinstance(data, MixedDataModule) else data
+    task = change_task()(model='fcsiamdiff', backbone='resnet18', in_channels=len(real.spec.bands), task='binary', loss='bce')
     # TorchGeo's scheduler looks at validation, of which there is none
     task.configure_optimizers = lambda: torch.optim.AdamW(task.parameters(), lr=1e-3)
     watch = Watch()
