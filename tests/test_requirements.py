@@ -38,9 +38,7 @@ def imported() -> dict[str, str]:
 def test_what_is_imported_is_required() -> None:
     homes = packages_distributions()
     told = required(*(extra for extra in PROJECT['optional-dependencies'] if extra not in ('tests', 'docs', 'all')))
-    missing = {
-        name: file for name, file in imported().items() if not told & set(map(normal, homes.get(name, [name])))
-    }
+    missing = {name: file for name, file in imported().items() if not told & set(map(normal, homes.get(name, [name])))}
     assert not missing
 
 

@@ -132,7 +132,9 @@ def _data(
 
 def _train(data: NonGeoDataModule, folder: Path, epochs: int) -> Watch:
     real: Any = data.real if isinstance(data, MixedDataModule) else data
-    task = change_task()(model='fcsiamdiff', backbone='resnet18', in_channels=len(real.spec.bands), task='binary', loss='bce')
+    task = change_task()(
+        model='fcsiamdiff', backbone='resnet18', in_channels=len(real.spec.bands), task='binary', loss='bce'
+    )
     # TorchGeo's scheduler looks at validation, of which there is none
     task.configure_optimizers = lambda: torch.optim.AdamW(task.parameters(), lr=1e-3)
     watch = Watch()
