@@ -30,7 +30,9 @@ COMPILER = pytest.mark.skipif(shutil.which('g++') is None, reason='PyTorch compi
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generator of floats that knows class shares, given streams and agreement."""
     folder = tmp_path_factory.mktemp('precision') / 'checkpoint'
-    pipeline = tiny_pipeline(SPEC, clocks=2, num_classes=SPEC.num_classes)
+    pipeline = tiny_pipeline(SPEC)
+    # One level, as PyTorch takes seconds for each to trace it
+    pipeline.denoiser = JointDenoiser(3, 4, widths=(32,), depth=1, clocks=2, num_classes=SPEC.num_classes).eval()
     pipeline.absent = True
     pipeline.save_pretrained(folder)
     return folder
@@ -143,27 +145,27 @@ def test_a_producer_makes_the_same_bits(checkpoint: Path, own_cache: Path, gener
     assert len(generated()) == here, 'neither here nor in the worker'
 
 
-@pytest.mark.parametrize('precision', ['32-true', HALF])
-def test_one_graph_serves_all_requests(checkpoint: Path, graphs: Graphs, precision: str) -> None:
-    requests: list[dict[str, Any]] = [
-        {},
+@pytest.mark.parametrize(
+    'request_',
+    [
+        {'solver': 'heun'},
         {'classes': {'water': 0.4}, 'guidance': 3.0},
-        {'agreement': 2.0},
-        {'given': FakePairs(SPEC, length=4), 'solver': 'heun'},
-        {'classes': {'forest': 0.2}, 'agreement': 2.0, 'given': FakePairs(SPEC, length=4), 'given_streams': ['image']},
-    ]
-    for count, request in enumerate(requests, 1):
-        dataset = make(checkpoint, compile=True, precision=precision, **request)
-        made = list(dataset)
-        assert graphs.count == count, request
-        assert all_same(made, list(make(checkpoint, precision=precision, **request))), 'the compiler changes nothing'
+        {'classes': {'water': 0.4}, 'agreement': 2.0, 'given': FakePairs(SPEC, length=4), 'given_streams': ['image']},
+    ],
+    ids=['plain', 'classes', 'given'],
+)
+def test_one_graph_serves_all_steps_and_blocks(checkpoint: Path, graphs: Graphs, request_: dict[str, Any]) -> None:
+    made = list(make(checkpoint, compile=True, precision=HALF, **request_))
+    assert graphs.count == 1
+    assert all_same(made, list(make(checkpoint, precision=HALF, **request_))), 'this compiler changes nothing'
 
 
-def test_as_many_networks_are_compiled_as_a_process_has(checkpoint: Path, graphs: Graphs) -> None:
-    """PyTorch gives up after eight graphs of one function."""
-    for size in range(1, 11):
-        make(checkpoint, compile=True, batch_size=size, steps=1)[0]
-    assert graphs.count == 10
+def test_a_process_compiles_as_many_networks_as_it_needs(checkpoint: Path, graphs: Graphs) -> None:
+    """PyTorch gives up after some graphs of one function."""
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for size in (1, 2, 3):
+            make(checkpoint, compile=True, batch_size=size, steps=1)[0]
+    assert graphs.count == 3
 
 
 def test_a_compiler_that_fails_is_told(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,18 +179,14 @@ def test_a_compiler_that_fails_is_told(checkpoint: Path, monkeypatch: pytest.Mon
 
 
 @COMPILER
-def test_compiled_samples_are_the_same_in_any_order(tmp_path: Path) -> None:
-    pipeline = tiny_pipeline(SPEC)
-    pipeline.denoiser = JointDenoiser(3, 4, widths=(32,), depth=1).eval()
-    pipeline.save_pretrained(tmp_path / 'checkpoint')
-    full = list(make(tmp_path / 'checkpoint'))
-    dataset = make(tmp_path / 'checkpoint', compile=True)
-    made = list(dataset)
+def test_compiled_samples_are_the_same_in_any_order(checkpoint: Path) -> None:
+    full = list(make(checkpoint))
+    made = list(make(checkpoint, compile=True))
     for sample, expected in zip(made, full, strict=True):
-        torch.testing.assert_close(sample['image'], expected['image'], rtol=0, atol=1e-3 * float(full[0]['image'].std()))
+        assert float((sample['image'] - expected['image']).abs().max()) < 1e-3 * float(expected['image'].std())
         assert float((sample['mask'] == expected['mask']).double().mean()) > 0.99
     with torch.autocast('cpu', torch.bfloat16), torch.inference_mode():
-        again = make(tmp_path / 'checkpoint', compile=True)
+        again = make(checkpoint, compile=True)
         assert all_same([again[index] for index in (5, 1)], [made[index] for index in (5, 1)])
 
 
@@ -223,7 +221,8 @@ def test_the_processor_is_a_setting(
     monkeypatch.setattr(settings_module, '_CPUINFO', cpuinfo)
     keys = set()
     for maker in ('AMD EPYC 7763 64-Core Processor', 'Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz'):
-        cpuinfo.write_text(f'processor\t: 0\nmodel\t\t: 1\nmodel name\t: {maker}\n\nprocessor\t: 1\nmodel name\t: {maker}\n')
+        core = f'model\t\t: 1\nmodel name\t: {maker}\n\n'
+        cpuinfo.write_text(f'processor\t: 0\n{core}processor\t: 1\n{core}')
         assert processor() == f'cpu {torch.backends.cpu.get_cpu_capability()} {maker}'
         settings = make(checkpoint).settings
         assert settings.device_type == 'cpu'

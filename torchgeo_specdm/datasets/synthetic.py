@@ -82,8 +82,9 @@ class SpecDMSynthetic(BlockDataset):
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged, too new, not to be downloaded, or holds a pickle.
-        SpecDMError: An argument is out of range, there is no such filter, or this PyTorch cannot compile. At the first access: CUDA is asked for
-            and absent, or the process is forked; the dataset does not fit on the disk.
+        SpecDMError: An argument is out of range, there is no such filter, or this PyTorch cannot compile. At the first
+            access: CUDA is asked for and absent, or the process is forked; the dataset does not fit on the disk; the
+            denoiser cannot be compiled.
     """
 
     def __init__(
