@@ -162,7 +162,7 @@ def test_the_whole_plan(
     assert set(speeds['variants']) == set(speed.SAMPLE_VARIANTS)
     of_blocks = [sizes[str(speeds['block'])] for sizes in speeds['variants'].values()]
     assert all(found['samples_per_second'] > 0 and found['first_seconds'] > 0 for found in of_blocks)
-    assert all(0 < found['in_kernels'] for found in of_blocks)
+    assert all(found['in_kernels'] > 0 for found in of_blocks)
     assert report.count('**not met**') > len(of_blocks), 'no CPU keeps up'
     assert 'failed' not in report
     (back / 'no-sad-2' / 'result.json').unlink()

@@ -163,9 +163,9 @@ def test_one_graph_serves_all_steps_and_blocks(checkpoint: Path, graphs: Graphs,
 def test_a_process_compiles_as_many_networks_as_it_needs(checkpoint: Path, graphs: Graphs) -> None:
     """PyTorch gives up after some graphs of one function."""
     with torch._dynamo.config.patch(recompile_limit=1):
-        for size in (1, 2, 3):
+        for size in (1, 2):
             make(checkpoint, compile=True, batch_size=size, steps=1)[0]
-    assert graphs.count == 3
+    assert graphs.count == 2
 
 
 def test_a_compiler_that_fails_is_told(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

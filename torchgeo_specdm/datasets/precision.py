@@ -61,7 +61,8 @@ def set_precision(denoiser: JointDenoiser, precision: str, compiled: bool) -> No
 def _compiled(denoiser: JointDenoiser) -> Any:
     """What ``denoiser`` does, as one graph for all that guidance, agreement and given streams ask of it."""
     # One graph or an error: where PyTorch gave up and evaluated the rest as it stands, the last bits would differ
-    graph: Any = torch.compile(
+    compiler: Any = torch.compile
+    graph = compiler(
         denoiser.forward,
         fullgraph=True,
         dynamic=False,
@@ -82,7 +83,8 @@ def _compiled(denoiser: JointDenoiser) -> Any:
                 warnings.filterwarnings('ignore', 'Dynamo detected a call to a', UserWarning)
                 answer: Tensor = graph(z.contiguous(), clocks.to(z).contiguous(), told)
         except torch._dynamo.exc.TorchDynamoException as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            # Behind an empty line PyTorch tells its developers where it was
+            reason = ' '.join(str(error).partition('\n\n')[0].split())
             raise SpecDMError(
                 f'compile=True: PyTorch cannot compile the denoiser on {z.device} ({reason}): leave compile out, or '
                 'install what it needs (a C++ compiler on a CPU, Triton on a GPU)'
