@@ -14,7 +14,7 @@ import pytest
 import quality as table_script
 import torch
 import yaml
-from gpu_slices import parts, plan, train
+from gpu_slices import parts, plan, rates, speed, train
 from gpu_slices.rows import observed_shape
 from quality_table.table import Table
 
@@ -23,13 +23,14 @@ from tests.test_layers import ABSENT
 from torchgeo_specdm import tasks
 from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule, OSCDPatchesDataModule, PackedDataModule
-from torchgeo_specdm.datasets import SpecDMSynthetic
+from torchgeo_specdm.datasets import SpecDMSynthetic, precision
 from torchgeo_specdm.downstream.base import DenseModel
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation import quality
 from torchgeo_specdm.evaluation.cache import Cache
 from torchgeo_specdm.evaluation.real_data import open_real
 from torchgeo_specdm.experiments import grid
+from torchgeo_specdm.models import JointDenoiser
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.resume import ResumeCheckpoint
 from torchgeo_specdm.spec import DatasetSpec
@@ -74,9 +75,10 @@ class Linear(DenseModel):
 
 @pytest.fixture(autouse=True)
 def small_networks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others take longer than all else."""
+    """The others take longer than all else, as does a compiler."""
     monkeypatch.setattr(quality, 'has_lite0', lambda: False)
     monkeypatch.setattr(grid, 'build', Linear)
+    monkeypatch.setattr(precision, '_BACKEND', lambda module, inputs: module.forward)
 
 
 def call(site: Path, folder: Path, *options: str) -> None:
@@ -154,6 +156,15 @@ def test_the_whole_plan(
     assert 'REHEARSED, no result' in report
     assert all(f'| {job} |' in report for job in jobs if not job.endswith('-speed') and not job[-1].isdigit())
     assert report.count('not measured') == 0
+
+    # Blocks of a dataset, in each variant, and what they make of the device
+    speeds = result(back, 'sample-speed')
+    assert set(speeds['variants']) == set(speed.SAMPLE_VARIANTS)
+    of_blocks = [sizes[str(speeds['block'])] for sizes in speeds['variants'].values()]
+    assert all(found['samples_per_second'] > 0 and found['first_seconds'] > 0 for found in of_blocks)
+    assert all(found['in_kernels'] > 0 for found in of_blocks)
+    assert report.count('**not met**') > len(of_blocks), 'no CPU keeps up'
+    assert 'failed' not in report
     (back / 'no-sad-2' / 'result.json').unlink()
     gpu.main(['report', '--work', str(back)])
     assert 'not measured' in capsys.readouterr().out
@@ -372,6 +383,27 @@ def test_the_quality_table_of_a_pack_is_that_of_the_original(
     rows = {source: json.loads((tmp_path / f'{source}.json').read_text())['rows'] for source in sources}
     assert len(rows['pack']) > 20
     assert rows['pack'] == rows['original']
+
+
+def test_operations_and_spans_are_counted() -> None:
+    device, square = torch.device('cpu'), torch.ones(64, 64)
+    denoiser = JointDenoiser(3, 4, widths=(32,), depth=1).eval()
+
+    def block() -> None:
+        with torch.no_grad():
+            denoiser(torch.zeros(1, 3, 4, 4), torch.zeros(1))
+            torch.matmul(square, square)
+
+    once, twice = rates.operations(block), rates.operations(lambda: (block(), block()))
+    assert once['rest'] == 2 * 64**3
+    # Its first convolution alone: 3 x 3 of 3 channels to 32, at 4 x 4 places
+    assert once['denoiser'] > 2 * 3 * 3 * 3 * 32 * 4 * 4
+    assert twice == {part: 2 * count for part, count in once.items()}
+    assert rates._covered([(0, 2), (5, 6), (1, 3), (1, 2)]) == 4
+    start = time.perf_counter()
+    busy = rates.kernel_seconds(block, device)
+    assert 0 < busy < time.perf_counter() - start
+    assert rates.matrix_rate(device, scale=0.01) > 0
 
 
 def test_the_plan_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,8 @@ def export(
     given: Any = None,
     given_streams: Sequence[str] = ('mask',),
     agreement: float = 1.0,
+    precision: str = '32-true',
+    compile: bool = False,
     format: str = 'geotiff',
     crs: str | None = None,
     transform: Sequence[float] | None = None,
@@ -56,6 +58,8 @@ def export(
         given: Real samples, parts of which are kept.
         given_streams: Which parts.
         agreement: How strongly to pull images and masks towards those that go together.
+        precision: ``32-true`` or ``bf16-mixed``.
+        compile: Whether to compile the denoiser.
         format: A name in :data:`torchgeo_specdm.exporting.FORMATS`.
         crs: Coordinate system that the samples are said to lie in, as pyproj takes it; fictitious by default. See
             :class:`~torchgeo_specdm.exporting.grid.Grid`.
@@ -83,6 +87,8 @@ def export(
         given=given,
         given_streams=given_streams,
         agreement=agreement,
+        precision=precision,
+        compile=compile,
         # The files are what is kept
         cache=None,
     )
@@ -102,6 +108,8 @@ def export(
         'classes': classes if classes is None or isinstance(classes, str) else dict(classes),
         'guidance': guidance,
         'agreement': agreement,
+        'precision': precision,
+        'compile': compile,
         'given': next((one.identity() for one in dataset.conditions if isinstance(one, GivenStreams)), None),
     }
     if dataset.filter is not None:

@@ -110,6 +110,7 @@ class SpecDMPipeline:
         shares: Tensor | None = None,
         guidance: float | None = None,
         agreement: float = 1.0,
+        device: torch.device | str = 'cpu',
         progress: bool = False,
     ) -> dict[str, Tensor]:
         """Generate the samples of these indices as one batch.
@@ -128,11 +129,12 @@ class SpecDMPipeline:
                 each step.
             agreement: How strongly to pull images and masks towards those that go together; 1 does not, another value
                 takes three evaluations of each step. The generator must have been trained with ``absent``.
+            device: Where the samples go.
             progress: Show a progress bar.
 
         Returns:
             ``image`` ``(N, *spec.image_shape)`` float32 in the dataset's unit, rounded where its type is an integer,
-            and ``mask`` ``(N, *spec.mask_shape)`` int64; on the CPU.
+            and ``mask`` ``(N, *spec.mask_shape)`` int64; on ``device``.
 
         Raises:
             SpecDMError: The generator was not trained for what is given or requested, or shapes do not fit.
@@ -164,7 +166,7 @@ class SpecDMPipeline:
         )
         mean, std = self._statistics(z)
         image, logits = self.autoencoder.decode(z * std + mean)
-        made = {'image': self._as_stored(image).cpu(), 'mask': class_index(logits, self.spec.task).cpu()}
+        made = {'image': self._as_stored(image).to(device), 'mask': class_index(logits, self.spec.task).to(device)}
         for name, value in (given or {}).items():
             if name in made:
                 made[name] = value.to(made[name])

@@ -48,6 +48,13 @@ def _add_generator(group: Any) -> None:
     add('--solver', help="solver (default: the checkpoint's)")
     add('--batch-size', type=int, help='images generated at once (default: 8 on a CPU, more on a GPU)')
     add('--device', help='cpu, cuda or cuda:N (default: a GPU where there is one)')
+    add(
+        '--precision',
+        default='32-true',
+        metavar='32-true|bf16-mixed',
+        help='of the denoiser; bf16-mixed is faster on a GPU (default: 32-true)',
+    )
+    add('--compile', action='store_true', help='compile the denoiser first, which pays for many images')
 
 
 def _add_choice(group: Any) -> None:
@@ -146,6 +153,8 @@ def run(args: argparse.Namespace) -> None:
             classes=_classes(args.classes),
             guidance=args.guidance,
             agreement=args.agreement,
+            precision=args.precision,
+            compile=args.compile,
             format=args.format,
             crs=args.crs,
             transform=args.transform,

@@ -47,6 +47,8 @@ class MixedDataModule(WrappingDataModule):
         classes: Shares of pixels by class name, or ``balanced``; see :class:`SpecDMSynthetic`.
         guidance: How strongly to pull towards them.
         agreement: How strongly to pull images and masks towards those that go together.
+        precision: ``32-true`` or ``bf16-mixed``, of the generator; see :class:`SpecDMSynthetic`.
+        compile: Whether to compile the generator; see :class:`SpecDMSynthetic`.
         cache: Folder of the synthetic samples; see :class:`SpecDMSynthetic`.
         max_bytes: Largest size of that folder [byte].
         stream: Whether to generate during the first epoch instead of before it.
@@ -76,6 +78,8 @@ class MixedDataModule(WrappingDataModule):
         classes: dict[str, float] | str | None = None,
         guidance: float | None = None,
         agreement: float = 1.0,
+        precision: str = '32-true',
+        compile: bool = False,
         cache: bool | str | None = True,
         max_bytes: int | None = None,
         stream: bool = False,
@@ -102,6 +106,8 @@ class MixedDataModule(WrappingDataModule):
             classes=classes,
             guidance=guidance,
             agreement=agreement,
+            precision=precision,
+            compile=compile,
             cache=cache,
             max_bytes=max_bytes,
             fresh=fresh,

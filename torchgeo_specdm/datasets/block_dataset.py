@@ -43,6 +43,8 @@ class BlockDataset(Plotted):
     filter: Path | None
     candidates: int
     guidance: float | None
+    precision: str
+    compile: bool
     conditions: Sequence[Condition]
     cache: Path | None
     max_bytes: int | None
@@ -87,6 +89,8 @@ class BlockDataset(Plotted):
                 batch_size=self.batch_size,
                 candidates=self.candidates,
                 guidance=self.guidance,
+                precision=self.precision,
+                compile=self.compile,
                 fresh=self._epoch_length() if self.fresh else None,
             )
         return self._settings

@@ -5,9 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import get_worker_info
 
 from torchgeo_specdm.errors import SpecDMError
+
+# Not cuDNN's: whether PyTorch prefers it changes from version to version
+_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def resolve_device(device: str | torch.device | None, forked: bool = False) -> torch.device:
@@ -81,10 +85,12 @@ def other_gpus(device: torch.device | None, number: int) -> list[str]:
 def same_arithmetic(device: torch.device) -> Iterator[None]:
     """Shield the bits of a block from what the process around it has chosen.
 
-    The number of threads, the default type of tensors, the algorithms that cuDNN picks by timing, TF32 and, on some
-    CPUs, bfloat16 all change float32 sums.
+    The number of threads, the default type of tensors, the algorithms that cuDNN picks by timing, TF32, on some CPUs
+    bfloat16, and which attention is allowed all change float32 sums; those of bfloat16 on a GPU change also with the
+    type in which parts of them are added.
     """
-    with torch.autocast(device.type, enabled=False), _settings(_exact(device.type)):
+    quiet = torch.autocast(device.type, enabled=False)
+    with quiet, sdpa_kernel(_ATTENTION), _settings(_exact(device.type)):
         threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
         torch.set_num_threads(1)
         torch.set_default_dtype(torch.float32)
@@ -104,6 +110,7 @@ def _exact(device_type: str) -> list[tuple[Any, str, Any]]:
     if device_type == 'cpu':
         return [(operator, 'fp32_precision', 'ieee') for operator in (mkldnn.conv, mkldnn.matmul)] if named else []
     exact: list[tuple[Any, str, Any]] = [(cudnn, 'benchmark', False), (cudnn, 'deterministic', True)]
+    exact.append((matmul, 'allow_bf16_reduced_precision_reduction', False))
     if named:
         return [*exact, (cudnn.conv, 'fp32_precision', 'ieee'), (matmul, 'fp32_precision', 'ieee')]
     return [*exact, (cudnn, 'allow_tf32', False), (matmul, 'allow_tf32', False)]

@@ -12,6 +12,7 @@ from torchgeo_specdm.datasets.blocks import Block, compact
 from torchgeo_specdm.datasets.conditions import Condition, portable, restore_conditions
 from torchgeo_specdm.datasets.device import check_device, same_arithmetic
 from torchgeo_specdm.datasets.filtered import fill_block, load_filter
+from torchgeo_specdm.datasets.precision import set_precision
 from torchgeo_specdm.datasets.settings import Settings
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
@@ -79,6 +80,8 @@ class BlockGenerator:
             **cache,
         }
 
+    # Weights that were loaded in inference mode could not steer later, and compiled code would be another
+    @torch.inference_mode(False)
     def __call__(self, number: int) -> Block:
         """Block ``number``, a function of the settings alone, in compact types.
 
@@ -91,10 +94,12 @@ class BlockGenerator:
         """
         pipeline, pair_filter = self.load()
         if pair_filter is None:
-            return compact(self._sample(number, pipeline), pipeline.spec)
+            # Smaller before it leaves a GPU
+            block = compact(self._sample(number, pipeline, pipeline.device), pipeline.spec)
+            return {name: value.cpu() for name, value in block.items()}
         size, candidates = self.settings.block_size, self.settings.candidates or 1
         numbers = range(number * candidates, (number + 1) * candidates)
-        batches = ((range(n * size, (n + 1) * size), self._sample(n, pipeline)) for n in numbers)
+        batches = ((range(n * size, (n + 1) * size), self._sample(n, pipeline, 'cpu')) for n in numbers)
         with same_arithmetic(pair_filter.judge.mean.device):
             block, summary = fill_block(batches, pair_filter, size)
         return compact(block, pipeline.spec) | {'summary': torch.tensor(astuple(summary))}
@@ -111,15 +116,17 @@ class BlockGenerator:
             pipeline = SpecDMPipeline.from_pretrained(self.checkpoint, self.device)
             # After loading: a checkpoint that is replaced meanwhile must not pass for the old one
             self.settings.require(self.checkpoint, self.filter, self.device)
+            set_precision(pipeline.denoiser, self.settings.precision, self.settings.compile)
             self._networks = pipeline, pair_filter
         return self._networks
 
-    def _sample(self, number: int, pipeline: SpecDMPipeline) -> Block:
-        """Batch ``number`` as the generator makes it."""
+    def _sample(self, number: int, pipeline: SpecDMPipeline, device: torch.device | str) -> Block:
+        """Batch ``number`` as the generator makes it, on ``device``."""
         settings = self.settings
         indices = range(number * settings.block_size, (number + 1) * settings.block_size)
         asked: dict[str, Any] = {'guidance': settings.guidance}
         for condition in self.conditions:
             asked |= condition.arguments(indices, pipeline, settings.seed)
+        asked |= {'seed': settings.seed, 'steps': settings.steps, 'solver': settings.solver, 'device': device}
         with same_arithmetic(pipeline.device):
-            return pipeline.sample(indices, seed=settings.seed, steps=settings.steps, solver=settings.solver, **asked)
+            return pipeline.sample(indices, **asked)

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from torchgeo_specdm.pipeline import GUIDANCE
 # The law by which this package makes samples: another number where a change of the code changes their bits
 SAMPLING = 2
 _BATCH_SIZE = {'cpu': 8, 'cuda': 64}
+# Of Linux
+_CPUINFO = Path('/proc/cpuinfo')
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,10 @@ class Settings:
         guidance: How strongly to pull towards them; None without any.
         block_size: Samples that are generated together.
         rounding: Data type to whose values images are rounded.
-        device: Type and model of what computes: ``cpu AVX2``, ``cuda NVIDIA H100 80GB HBM3``.
-        arithmetic: Data type of the networks.
+        device: Type and model of what computes: ``cpu AVX2 AMD EPYC 7763 64-Core Processor``, ``cuda NVIDIA H100 80GB
+            HBM3``.
+        precision: Of the denoiser, in :data:`~torchgeo_specdm.datasets.precision.PRECISIONS`.
+        compile: Whether it is compiled.
         libraries: Version by name of the libraries whose arithmetic this is.
         sampling: Version of this package's sampling.
         fresh: Samples of an epoch where each epoch goes on behind the one before. It changes no sample, but such blocks
@@ -55,7 +61,8 @@ class Settings:
     block_size: int
     rounding: str
     device: str
-    arithmetic: str
+    precision: str
+    compile: bool
     libraries: Mapping[str, str]
     sampling: int = SAMPLING
     fresh: int | None = None
@@ -94,8 +101,18 @@ class Settings:
 
 def device_model(device: torch.device) -> str:
     """Type and model of a device; a GPU is asked."""
-    model = torch.cuda.get_device_name(device) if device.type == 'cuda' else torch.backends.cpu.get_cpu_capability()
-    return f'{device.type} {model}'
+    if device.type == 'cuda':
+        return f'cuda {torch.cuda.get_device_name(device)}'
+    # Both: libraries choose by the maker, and a system may hide instructions
+    return f'{device.type} {torch.backends.cpu.get_cpu_capability()} {_processor()}'
+
+
+@cache
+def _processor() -> str:
+    """Model of the processor; the architecture where the system does not tell."""
+    text = _CPUINFO.read_text(encoding='utf-8', errors='replace') if _CPUINFO.is_file() else ''
+    names = [line.partition(':')[2].strip() for line in text.splitlines() if line.startswith('model name')]
+    return next(filter(None, [*names, platform.processor(), platform.machine()]), 'unknown')
 
 
 def decide(
@@ -111,6 +128,8 @@ def decide(
     batch_size: int | None,
     candidates: int,
     guidance: float | None,
+    precision: str = '32-true',
+    compile: bool = False,
     fresh: int | None = None,
 ) -> Settings:
     """The settings that arguments of :class:`~torchgeo_specdm.datasets.SpecDMSynthetic` mean on a device.
@@ -129,7 +148,8 @@ def decide(
         block_size=batch_size or _BATCH_SIZE.get(device.type, _BATCH_SIZE['cpu']),
         rounding=rounding,
         device=device_model(device),
-        arithmetic='float32',
+        precision=precision,
+        compile=compile,
         libraries={name: version(name) for name in ('torch', 'diffusers')},
         fresh=fresh,
     )

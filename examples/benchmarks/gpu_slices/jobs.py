@@ -129,7 +129,7 @@ class Bench:
         found = sample_speed(
             checkpoint, self.device, self.clock, known, lambda values: write_json(path, dict(values)), self.scale
         )
-        return {'arithmetic': found, 'steps': FEW_STEPS[0], 'files': []}
+        return {**found, 'steps': FEW_STEPS[0], 'files': []}
 
     def _real(
         self, data: PackedDataModule, observers: list[Observer], count: int

@@ -23,6 +23,8 @@ def report(work: Path) -> str:
         'Few steps': _steps(results),
         'Time and memory of a training step': _train_speed(results),
         'Samples per second': _sample_speed(results),
+        'Operations of a sample': _sample_operations(results),
+        'What blocks make of the device': _sample_rates(results),
         'Experiments': _experiments(results),
     }
     devices = sorted({f'{result["device"]}, PyTorch {result["torch"]}' for result in results.values()})
@@ -158,8 +160,43 @@ def _train_speed(results: Mapping[str, Result]) -> str:
 def _sample_speed(results: Mapping[str, Result]) -> str:
     rows = []
     for result in results.values():
-        for arithmetic, sizes in result['arithmetic'].items() if result['kind'] == 'sample-speed' else ():
+        for variant, sizes in result['variants'].items() if result['kind'] == 'sample-speed' else ():
             for size, found in sizes.items():
-                rate = found.get('failed') or number(found['samples_per_second'])
-                rows.append([result['config'], arithmetic, size, rate, number(found.get('memory_mb', 0))])
-    return table(['preset', 'arithmetic', 'batch', 'samples per second at 20 steps', 'GPU MB'], rows)
+                if 'failed' in found:
+                    cells = [f'failed: {found["failed"]}', '', '']
+                else:
+                    cells = [number(found[name]) for name in ('samples_per_second', 'first_seconds', 'memory_mb')]
+                rows.append([result['config'], variant, size, *cells])
+    return table(['preset', 'variant', 'batch', 'samples per second at 20 steps', 'first block s', 'GPU MB'], rows)
+
+
+def _sample_rates(results: Mapping[str, Result]) -> str:
+    """Of blocks as a GPU has them, with what they should reach there."""
+    rows = []
+    for result in (result for result in results.values() if result['kind'] == 'sample-speed'):
+        size, matrix = str(result['block']), result['matrix_rate']
+        each = sum(result['operations'].values()) / result['block']
+        for variant, sizes in result['variants'].items():
+            found, one = sizes.get(size, {'failed': ''}), sizes.get('1', {'failed': ''})
+            if 'failed' in found:
+                continue
+            rate = each * found['samples_per_second']
+            ratio = '' if 'failed' in one else _barred(found['samples_per_second'] / one['samples_per_second'], 5)
+            shares = (_barred(rate / matrix, 0.3), _barred(found['in_kernels'], 0.9), ratio)
+            rows.append([result['config'], variant, size, number(rate / 1e12), number(matrix / 1e12), *shares])
+    head = ['TFLOP/s', 'of a bf16 matrix product', 'share of that (>= 0.3)', 'time in kernels (>= 0.9)']
+    return table(['preset', 'variant', 'batch', *head, 'samples over one by one (>= 5)'], rows)
+
+
+def _barred(value: float, least: float) -> str:
+    return f'{number(value)}, {"met" if value >= least else "**not met**"}'
+
+
+def _sample_operations(results: Mapping[str, Result]) -> str:
+    rows = [
+        (result['config'], part, number(count / result['block'] / 1e9))
+        for result in results.values()
+        if result['kind'] == 'sample-speed'
+        for part, count in result['operations'].items()
+    ]
+    return table(['preset', 'part', 'GFLOP a sample at 20 steps'], rows)

@@ -1,19 +1,19 @@
 """What a training step and a sample cost on the device at hand."""
 
-import time
+import os
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gpu_slices.plan import Stage
-from gpu_slices.steps import allow_tf32, measure_step, open_data, peak_memory
+from gpu_slices.rates import kernel_seconds, matrix_rate, now, operations
+from gpu_slices.steps import measure_step, open_data, peak_memory
 from gpu_slices.train import Clock
-from torchgeo_specdm.datasets.device import same_arithmetic
+from torchgeo_specdm.datasets import SpecDMSynthetic
+from torchgeo_specdm.datasets.generation import BlockGenerator
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.pipeline import SpecDMPipeline
 
 # The words of a variant are those of steps.Switch; bf16 is what a task does on a GPU by itself
 TRAIN_VARIANTS = (
@@ -26,7 +26,15 @@ TRAIN_VARIANTS = (
     'bf16 benchmark channels-last compile',
 )
 BATCHES = (1, 8, 64, 256)
-ARITHMETIC = ('float32', 'tf32', 'bf16')
+# Of a dataset: words are a precision, compile and channels-last, the last of which no dataset has
+SAMPLE_VARIANTS = (
+    '32-true',
+    'bf16-mixed',
+    'bf16-mixed compile',
+    'bf16-mixed channels-last',
+    'bf16-mixed channels-last compile',
+)
+BLOCK = 64
 _STEPS = 20
 # Measured for at least so long [s]
 _LEAST = 3.0
@@ -69,41 +77,76 @@ def sample_speed(
     checkpoint: Path, device: torch.device, clock: Clock, known: dict[str, Any],
     save: Callable[[Mapping[str, Any]], None], scale: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Samples per second at 20 steps by arithmetic and batch size; arguments as of :func:`train_speed`."""
-    pipeline = SpecDMPipeline.from_pretrained(checkpoint, device)
-    for arithmetic in ARITHMETIC:
-        found = known.setdefault(arithmetic, {})
-        for batch in BATCHES:
-            size = max(1, round(batch * min(1.0, 10 * scale)))
+    """What blocks of a dataset cost at 20 steps; arguments as of :func:`train_speed`.
+
+    Returns:
+        ``variants``, what :func:`_measure_block` says by variant and batch size; of the others see
+        :mod:`gpu_slices.rates`: ``matrix_rate``, ``operations`` of a block, and ``block``, its samples.
+    """
+    sizes = {batch: max(1, round(batch * min(1.0, 10 * scale))) for batch in BATCHES}
+    if 'operations' not in known:
+        clock.check(30 * scale)
+        generate = _generator(checkpoint, device, '32-true', sizes[BLOCK])
+        known |= {'block': sizes[BLOCK], 'matrix_rate': matrix_rate(device, scale)}
+        known['operations'] = operations(lambda: generate(0))
+        save(known)
+    variants = known.setdefault('variants', {})
+    for variant in SAMPLE_VARIANTS:
+        # A CPU compiles for minutes; a rehearsal does it all the same
+        if 'compile' in variant and device.type != 'cuda' and scale >= 1:
+            continue
+        found = variants.setdefault(variant, {})
+        for size in dict.fromkeys(sizes.values() if 'channels-last' not in variant else [sizes[BLOCK]]):
             if str(size) in found:
                 continue
-            clock.check(20 * scale)
-            if device.type == 'cuda':
-                torch.cuda.reset_peak_memory_stats()
-            try:
-                seconds = _seconds(pipeline, arithmetic, size, _LEAST * scale)
-                found[str(size)] = {'samples_per_second': size / seconds, 'memory_mb': peak_memory()}
-            except torch.cuda.OutOfMemoryError:
-                found[str(size)] = {'failed': 'out of memory'}
+            clock.check((90 if 'compile' in variant else 20) * scale)
+            found[str(size)] = _measure_block(checkpoint, device, variant, size, _LEAST * scale)
             save(known)
     return known
 
 
-def _seconds(pipeline: SpecDMPipeline, arithmetic: str, size: int, least: float) -> float:
-    """Time of a batch [s], decoding and the copy to the CPU included."""
-    device = pipeline.device
-    if arithmetic not in ARITHMETIC:
-        raise SpecDMError(f'there is no arithmetic {arithmetic!r}; there is {", ".join(ARITHMETIC)}')
-    if arithmetic == 'float32':
-        context: Any = same_arithmetic(device)
-    else:
-        allow_tf32(True, True)
-        context = torch.autocast(device.type, torch.bfloat16) if arithmetic == 'bf16' else nullcontext()
-    with context:
-        # The first one chooses kernels
-        pipeline.sample(range(size), steps=_STEPS)
-        start, done = time.monotonic(), 0
-        while done == 0 or time.monotonic() - start < least:
-            pipeline.sample(range(size), steps=_STEPS)
+def _measure_block(
+    checkpoint: Path, device: torch.device, variant: str, size: int, least: float
+) -> dict[str, float | str]:
+    """Samples per second with decoding and the copy to the CPU, time of the first block, memory, time in kernels."""
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        generate = _generator(checkpoint, device, variant, size)
+        # The first one chooses kernels and compiles
+        start = now(device)
+        generate(0)
+        first, done = now(device) - start, 0
+        start = now(device)
+        while done == 0 or now(device) - start < least:
             done += 1
-    return (time.monotonic() - start) / done
+            generate(done)
+        seconds = (now(device) - start) / done
+        busy = kernel_seconds(lambda: generate(0), device)
+    except torch.cuda.OutOfMemoryError:
+        return {'failed': 'out of memory'}
+    except SpecDMError as error:
+        # A compiler that gives up is a result, too
+        return {'failed': str(error)}
+    rates = {'samples_per_second': size / seconds, 'first_seconds': first, 'in_kernels': busy / seconds}
+    return rates | {'memory_mb': peak_memory()}
+
+
+def _generator(checkpoint: Path, device: torch.device, variant: str, size: int) -> BlockGenerator:
+    """What generates the blocks of a dataset of this variant, its networks loaded."""
+    precision, *words = variant.split()
+    dataset = SpecDMSynthetic(
+        checkpoint,
+        steps=_STEPS,
+        batch_size=size,
+        device=device,
+        precision=precision,
+        compile='compile' in words,
+        cache=None,
+    )
+    generate = BlockGenerator(dataset.settings, dataset.checkpoint, None, (), device, os.getpid())
+    pipeline, _ = generate.load()
+    if 'channels-last' in words:
+        for network in (pipeline.denoiser, pipeline.autoencoder):
+            network.to(memory_format=torch.channels_last)
+    return generate
