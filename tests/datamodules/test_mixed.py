@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,17 @@ def test_a_stream_is_not_generated_before(checkpoint: Path, own_cache: Path, mon
             patch.setattr(module, 'resolve_device', lambda device: torch.device('cuda'))
             assert data.train_dataloader().num_workers == 2
     assert not list(own_cache.rglob('*.safetensors'))
+
+
+def test_a_stream_without_workers_is_told_that_the_training_waits(checkpoint: Path) -> None:
+    for asked, ratio, workers in (('stream', 1, 0), ('fresh', 1, 0), ('fresh', 0, 0), ('stream', 1, 1), (None, 1, 0)):
+        told: dict[str, Any] = {asked: True} if asked else {}
+        data = MixedDataModule(FakeDataModule(num_workers=workers), checkpoint, ratio, steps=1, device='cpu', **told)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter('always')
+            data.setup('fit')
+        waits = any('waits for each synthetic sample' in str(one.message) for one in found)
+        assert waits == bool(asked and ratio and not workers), (asked, ratio, workers)
 
 
 def test_as_many_processes_generate_as_there_are_workers(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
