@@ -59,6 +59,19 @@ def test_the_order_of_wishes(there: set[int], tmp_path: Path) -> None:
     assert wishes.pending() == ([] if len(there) == 8 else [(5, 8)])
 
 
+def test_blocks_that_are_deleted_are_not_wished_for(tmp_path: Path) -> None:
+    """Another process begins the next epoch while a producer looks at its wishes."""
+    wishes = Wishes(tmp_path)
+    wishes.add(0, 4)
+    wishes.add(2, 4)
+
+    def deleted(number: int) -> bool:
+        wishes.drop(range(2, 6))
+        return number >= 3
+
+    assert set(wishes.wanted(deleted)) == {2}
+
+
 @pytest.mark.parametrize('workers', [1, 2])
 def test_a_streamed_epoch_is_the_same_epoch(
     workers: int, checkpoint: Path, generated: Callable[[], list[int]], fork: Start
