@@ -30,8 +30,9 @@ class MixedDataModule(WrappingDataModule):
     With ``num_workers`` > 0 all synthetic samples are generated before the training, by all ranks together and on a CPU
     by as many processes as there are workers, and the workers read them from the cache. With ``stream`` the training
     begins at once, and a process beside it generates them in the order in which they are read. Without workers they are
-    generated as the training needs them, which waits for them, also with ``stream`` or ``fresh``. Without a cache, each worker generates the blocks it needs on the CPU; where
-    generation is on a GPU, the train loader then runs without workers.
+    generated as the training needs them, which waits for them, also with ``stream`` or ``fresh``. Without a cache, each
+    worker generates the blocks it needs on the CPU; where generation is on a GPU, the train loader then runs without
+    workers.
 
     Args:
         real: Any datamodule of TorchGeo without geographic sampling, whose train samples are image-mask pairs.
