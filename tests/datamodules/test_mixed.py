@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -262,26 +263,29 @@ class Batches(MixedDataModule):
         return super().on_before_batch_transfer(batch, dataloader_idx)
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_a_training_that_was_stopped_within_an_epoch_takes_it_up_there(
-    workers: int, checkpoint: Path, tmp_path: Path
+@pytest.mark.parametrize(('fresh', 'workers'), [(True, 0), (False, 0), (False, 1)])
+def test_a_training_that_was_stopped_goes_on_where_it_was(
+    fresh: bool, workers: int, checkpoint: Path, tmp_path: Path
 ) -> None:
-    """Two epochs of four batches, whole and from some of their steps on, one of them at the end of an epoch."""
+    """Three epochs of four batches, whole and from some of their steps on: also after it was stopped before."""
 
     def run(folder: Path, start: Path | None = None) -> torch.Tensor:
         real = FakeDataModule(length=8, batch_size=4, num_workers=workers)
-        data = Batches(real, checkpoint, 1, steps=1, sample_batch_size=4, device='cpu')
+        data = Batches(real, checkpoint, 1, steps=1, sample_batch_size=4, device='cpu', fresh=fresh)
         data.seen = []
         save = ModelCheckpoint(folder, '{step}', every_n_train_steps=1, save_top_k=-1)
-        settings = {'max_epochs': 2, 'limit_val_batches': 0, 'logger': False}
+        settings = {'max_epochs': 3, 'limit_val_batches': 0, 'logger': False}
         trainer(folder, callbacks=[save], **settings).fit(Level(), data, ckpt_path=start)
         return torch.stack(data.seen)
 
     whole = run(tmp_path / 'whole')
-    assert len(whole) == 8
-    for step in (1, 4, 6):
-        rest = run(tmp_path / f'from {step}', tmp_path / 'whole' / f'step={step}.ckpt')
-        assert torch.equal(rest, whole[step:]), step
+    assert len(whole) == 12
+    # Within an epoch; at the ends of two in a row; within one and after the end of the one before
+    for steps in ((6,), (4, 8), (2, 4, 5)):
+        folder = tmp_path / 'whole'
+        for step in steps:
+            start, folder = folder / f'step={step}.ckpt', tmp_path / f'{steps} {step}'
+            assert torch.equal(run(folder, start), whole[step:]), (steps, step)
 
 
 def test_a_stream_is_not_generated_before(checkpoint: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,6 +303,17 @@ def test_a_stream_is_not_generated_before(checkpoint: Path, own_cache: Path, mon
             patch.setattr(module, 'resolve_device', lambda device: torch.device('cuda'))
             assert data.train_dataloader().num_workers == 2
     assert not list(own_cache.rglob('*.safetensors'))
+
+
+def test_a_stream_without_workers_is_told_that_the_training_waits(checkpoint: Path) -> None:
+    for asked, ratio, workers in (('stream', 1, 0), ('fresh', 1, 0), ('fresh', 0, 0), ('stream', 1, 1), (None, 1, 0)):
+        told: dict[str, Any] = {asked: True} if asked else {}
+        data = MixedDataModule(FakeDataModule(num_workers=workers), checkpoint, ratio, steps=1, device='cpu', **told)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter('always')
+            data.setup('fit')
+        waits = any('waits for each synthetic sample' in str(one.message) for one in found)
+        assert waits == bool(asked and ratio and not workers), (asked, ratio, workers)
 
 
 def test_as_many_processes_generate_as_there_are_workers(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.loops.progress import _Progress
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
@@ -78,12 +79,15 @@ def test_an_epoch_is_taken_up_where_it_was_left(workers: int) -> None:
 
 def test_the_place_follows_from_the_steps() -> None:
     """Four steps in an epoch of seven batches, two to a step, the last of them with one."""
-    trainer = SimpleNamespace(accumulate_grad_batches=2, num_training_batches=7)
+    loop = SimpleNamespace(epoch_progress=_Progress())
+    trainer = SimpleNamespace(accumulate_grad_batches=2, num_training_batches=7, fit_loop=loop)
     found = []
     for step in range(6):
         trainer.global_step = step
         found.append(place_of(trainer, 10))
     assert found == [(0, 0), (0, 20), (0, 40), (0, 60), (1, 0), (1, 20)]
+    # The epoch that is read is counted, once
+    assert (loop.epoch_progress.current.started, loop.epoch_progress.current.processed) == (1, 0)
 
 
 def test_more_ranks_than_samples() -> None:
@@ -138,4 +142,11 @@ def test_the_epoch_reaches_the_dataset(mixed: MixedDataset, tiny_segmentation_ch
     assert not torch.equal(made[0]['image'], before['image'])
     endless = SpecDMSynthetic(tiny_segmentation_checkpoint, steps=1, batch_size=4, device='cpu')
     assert torch.equal(made[0]['image'], endless[16]['image'])
+    corrected = MixedSampler(sampler.mixed, 4, place=lambda: (3, 0))
+    corrected.set_epoch(1)
+    order = list(corrected)
+    assert torch.equal(made[0]['image'], endless[24]['image']), 'the samples are those of the epoch that is read'
+    corrected.place = None
+    corrected.set_epoch(3)
+    assert order == list(corrected)
     MixedSampler(mixed, SIZE).set_epoch(1)  # a dataset that knows of no epoch

@@ -30,8 +30,9 @@ class MixedDataModule(WrappingDataModule):
     With ``num_workers`` > 0 all synthetic samples are generated before the training, by all ranks together and on a CPU
     by as many processes as there are workers, and the workers read them from the cache. With ``stream`` the training
     begins at once, and a process beside it generates them in the order in which they are read. Without workers they are
-    generated as the training needs them. Without a cache, each worker generates the blocks it needs on the CPU; where
-    generation is on a GPU, the train loader then runs without workers.
+    generated as the training needs them, which waits for them, also with ``stream`` or ``fresh``. Without a cache, each
+    worker generates the blocks it needs on the CPU; where generation is on a GPU, the train loader then runs without
+    workers.
 
     Args:
         real: Any datamodule of TorchGeo without geographic sampling, whose train samples are image-mask pairs.
@@ -52,8 +53,8 @@ class MixedDataModule(WrappingDataModule):
         cache: Folder of the synthetic samples; see :class:`SpecDMSynthetic`.
         max_bytes: Largest size of that folder [byte].
         stream: Whether to generate during the first epoch instead of before it.
-        fresh: Other synthetic samples in each epoch, generated while the epoch before trains; those of two epochs are
-            on the disk. Implies ``stream``.
+        fresh: Other synthetic samples in each epoch, generated while the epoch before trains where there are workers
+            and a cache; those of two epochs are on the disk. Implies ``stream``.
         include_real: Whether to train on the real samples too.
         real_spec: Description of the real dataset, where it carries none.
 
@@ -173,6 +174,12 @@ class MixedDataModule(WrappingDataModule):
         """
         if self.stream:
             self.synthetic.length = count
+            if count and not self.real.num_workers:
+                warnings.warn(
+                    'the training waits for each synthetic sample while it is generated, as the loader has no workers: '
+                    'with num_workers of at least 1, they are generated beside the training',
+                    stacklevel=3,
+                )
         if self.synthetic.cache is None or not count:
             return False
         if self.real.num_workers and not self.stream:

@@ -43,7 +43,9 @@ class EpochSampler(DistributedSampler[int]):
         behind = 0
         # Whoever reads the loader once more, in a callback say, reads all of it
         if self.place and self._begins:
-            self.epoch, behind = self.place()
+            epoch, behind = self.place()
+            # As a subclass may tell others of it
+            self.set_epoch(epoch)
         self._begins = False
         order = self.order()
         # resize would not repeat an order that is shorter than the number of ranks
@@ -83,16 +85,30 @@ class ResumableLoader(EpochLoader):
 
 
 def place_of(trainer: Any, batch_size: int) -> tuple[int, int]:
-    """The epoch in which a trainer of Lightning is, and how many samples of a rank lie behind in it.
-
-    Both follow from the number of steps. Lightning's count of epochs falls behind where a training is resumed from the
-    ends of two epochs in a row.
-    """
+    """The epoch in which a trainer of Lightning is, and how many samples of a rank lie behind in it, by its steps."""
+    _count_epoch(trainer)
     accumulated = trainer.accumulate_grad_batches
     epoch, step = divmod(trainer.global_step, math.ceil(trainer.num_training_batches / accumulated))
     return epoch, step * accumulated * batch_size
 
 
 def counted_place(trainer: Any, batch_size: int) -> tuple[int, int]:
-    """As :func:`place_of`, by Lightning's own counts: of any task, whose optimisers may make other steps."""
+    """As :func:`place_of`, by Lightning's own counts: of any task, whose optimisers may make other steps.
+
+    They are right wherever a training can be resumed but for states that were saved in ``on_train_epoch_start``, with
+    which Lightning passes over an epoch.
+    """
+    _count_epoch(trainer)
     return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready * batch_size
+
+
+def _count_epoch(trainer: Any) -> None:
+    """Count the epoch that begins, where Lightning has not.
+
+    It forgets the first one after a training was resumed from the last batch of another. States that it saves from then
+    on look like those of finished epochs: resumed from them, it would read batches again and train an epoch too many.
+    """
+    epochs = trainer.fit_loop.epoch_progress
+    if epochs.current.ready == epochs.current.started == epochs.current.processed:
+        epochs.increment_ready()
+        epochs.increment_started()

@@ -52,12 +52,14 @@ class Wishes:
             there: Whether a block exists.
         """
         pending = self.pending()
-        yield from (number for number, _ in pending if not there(number))
+        # A block that is missing may have been deleted right now, and the wishes for it before that
+        yield from (number for number, end in pending if not there(number) and self._path(number, end).exists())
         for number, end in pending:
             missing = [next_ for next_ in range(number, end) if not there(next_)]
-            yield from missing
             if not missing:
                 self._path(number, end).unlink(missing_ok=True)
+            elif self._path(number, end).exists():
+                yield from missing
 
     def _paths(self) -> Iterable[Path]:
         return self.folder.glob('*-*')
