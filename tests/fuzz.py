@@ -7,6 +7,8 @@ runs or a file outside of the folder. A few hundred mutations run in the suite (
 """
 
 import argparse
+import hashlib
+import json
 import multiprocessing
 import os
 import resource
@@ -36,6 +38,9 @@ from torchgeo_specdm.alignment.filter import PairFilter
 from torchgeo_specdm.checkpoint import WEIGHTS
 from torchgeo_specdm.datasets import Declared, FolderDataset
 from torchgeo_specdm.datasets.block_files import DamagedBlockError, read_block, write_block
+from torchgeo_specdm.datasets.pack import Pack, Scene, write_pack
+from torchgeo_specdm.datasets.packed import PackedPairs
+from torchgeo_specdm.datasets.planes import resample
 from torchgeo_specdm.datasets.splitters import ByPattern
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
@@ -128,6 +133,33 @@ def _read_block(folder: Path) -> None:
     assert torch.equal(read_block(folder / 'a.safetensors', 'key', 0, check=True)['image'], torch.ones(2, 3, 4, 4))
 
 
+def _pack(folder: Path) -> None:
+    image, mask = scene(16, 24, bands=3)
+    coarse = np.stack([image, image // 2])[:, :, ::2, ::2]
+    fine = np.stack([[resample(band, image.shape[1:]) for band in date] for date in coarse])
+    scenes = [Scene('a', 'train', np.stack([image, image]), mask), Scene('b', 'test', fine, mask, coarse)]
+    write_pack(folder, scenes, SPEC, {'mask': ['a']}, limit=1)
+
+
+def _read_pack(folder: Path) -> None:
+    pack = Pack.open(folder)
+    for split in ('train', 'test'):
+        pairs = PackedPairs(pack, pack.names(split), 8)
+        for sample in [pairs[len(pairs) - 1]] * bool(len(pairs)):
+            assert sample['image'].shape == (pack.spec.num_bands, 8, 8)
+            assert sample['mask'].shape == (8, 8)
+
+
+def _read_part(folder: Path) -> None:
+    """As of somebody who spoils a part on purpose: the description has its digest."""
+    told = json.loads((folder / 'pack.json').read_text())
+    told['sha256'] = [
+        hashlib.sha256((folder / f'part-{number}.safetensors').read_bytes()).hexdigest() for number in (0, 1)
+    ]
+    (folder / 'pack.json').write_text(json.dumps(told))
+    _read_pack(folder)
+
+
 def _configuration(folder: Path) -> None:
     shutil.copy(CONF / 'oscd-cpu.yaml', folder / 'a.yaml')
 
@@ -157,6 +189,8 @@ TARGETS = {
     'netcdf': Target(
         _write_raster('a.nc', lambda path, values: write_netcdf(path, refl=values)), 'image/a.nc', _read_raster
     ),
+    'pack.json': Target(_pack, 'pack.json', _read_pack),
+    'pack, part': Target(_pack, 'part-1.safetensors', _read_part),
     'yaml': Target(_configuration, 'a.yaml', _plan),
     'specdm.json': Target(_checkpoint, 'specdm.json', _load),
     'autoencoder': Target(_checkpoint, 'autoencoder/config.json', _load),
