@@ -7,6 +7,8 @@ runs or a file outside of the folder. A few hundred mutations run in the suite (
 """
 
 import argparse
+import hashlib
+import json
 import multiprocessing
 import os
 import resource
@@ -19,25 +21,36 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import rasterio
 import torch
+import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from scipy.io import savemat
 
 from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
+from tests.exporting.test_formats import TAGS, make_sample
 from tests.mutations import BYTES, TREES, spoil_bytes, spoil_tree
 from tests.rasters import scene, write_netcdf, write_tif
 from torchgeo_specdm.alignment.copies import TrainingIndex
 from torchgeo_specdm.alignment.filter import PairFilter
-from torchgeo_specdm.checkpoint import WEIGHTS
+from torchgeo_specdm.checkpoint import WEIGHTS, write_json
 from torchgeo_specdm.datasets import Declared, FolderDataset
 from torchgeo_specdm.datasets.block_files import DamagedBlockError, read_block, write_block
+from torchgeo_specdm.datasets.exported import ExportedPairs
+from torchgeo_specdm.datasets.pack import Pack, Scene, write_pack
+from torchgeo_specdm.datasets.packed import PackedPairs
+from torchgeo_specdm.datasets.planes import resample
 from torchgeo_specdm.datasets.splitters import ByPattern
-from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.errors import USER_FILES, SpecDMError
+from torchgeo_specdm.evaluation.data import read_datamodule
+from torchgeo_specdm.exporting import make_format
+from torchgeo_specdm.exporting.writing import claimed
+from torchgeo_specdm.fit import SpecDMCLI, run_stages
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.stages import plan
 
@@ -128,12 +141,109 @@ def _read_block(folder: Path) -> None:
     assert torch.equal(read_block(folder / 'a.safetensors', 'key', 0, check=True)['image'], torch.ones(2, 3, 4, 4))
 
 
+def _pack(folder: Path) -> None:
+    image, mask = scene(16, 24, bands=3)
+    coarse = np.stack([image, image // 2])[:, :, ::2, ::2]
+    fine = np.stack([[resample(band, image.shape[1:]) for band in date] for date in coarse])
+    scenes = [Scene('a', 'train', np.stack([image, image]), mask), Scene('b', 'test', fine, mask, coarse)]
+    write_pack(folder, scenes, SPEC, {'mask': ['a']}, limit=1)
+
+
+def _read_pack(folder: Path) -> None:
+    pack = Pack.open(folder)
+    for split in ('train', 'test'):
+        pairs = PackedPairs(pack, pack.names(split), 8)
+        for sample in [pairs[len(pairs) - 1]] * bool(len(pairs)):
+            assert sample['image'].shape == (pack.spec.num_bands, 8, 8)
+            assert sample['mask'].shape == (8, 8)
+
+
+def _read_part(folder: Path) -> None:
+    """As of somebody who spoils a part on purpose: the description has its digest."""
+    told = json.loads((folder / 'pack.json').read_text())
+    told['sha256'] = [
+        hashlib.sha256((folder / f'part-{number}.safetensors').read_bytes()).hexdigest() for number in (0, 1)
+    ]
+    (folder / 'pack.json').write_text(json.dumps(told))
+    _read_pack(folder)
+
+
+def _export(form: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        layout = make_format(form, SPEC)
+        items = [layout.item(index, make_sample(SPEC, index), TAGS) for index in range(2)]
+        for unit in range(2 // layout.unit_size or 1):
+            layout.write(folder, unit, items[unit : unit + layout.unit_size] if layout.unit_size == 1 else items)
+        write_json(folder / 'specdm.json', {'count': 2, 'spec': SPEC.to_dict(), 'format': form})
+
+    return make
+
+
+def _read_export(folder: Path) -> None:
+    assert claimed(folder, {}) > 0
+    samples = ExportedPairs(folder)
+    sample = samples[len(samples) - 1]
+    assert sample['image'].shape == samples.spec.image_shape
+    assert set(sample['mask'].unique().tolist()) <= {*range(samples.spec.num_classes), samples.spec.ignore_index}
+
+
+def _count_shard(folder: Path) -> None:
+    make_format('webdataset', SPEC).is_complete(folder, 0, 2)
+
+
 def _configuration(folder: Path) -> None:
     shutil.copy(CONF / 'oscd-cpu.yaml', folder / 'a.yaml')
 
 
 def _plan(folder: Path) -> None:
     assert plan([str(folder / 'a.yaml')], [])
+
+
+def _data(kind: str) -> Callable[[Path], None]:
+    """A scene or a folder of rasters, and the configuration of a generator of it, with most of what it can say."""
+
+    def make(folder: Path) -> None:
+        declared = {'classes': {0: 'a', 1: 'b', 2: 'c'}, 'value_range': [0, 10_000], 'unit': 'counts', 'ignore': [7]}
+        declared |= {'band_names': ['x', 'y', 'z'], 'wavelengths': [490.0, 560.0, 665.0], 'bands': ['x', 665.0]}
+        declared |= {'exclude': [[500, 600]], 'dtype': 'uint16', 'gsd': 10.0, 'scale': 10_000}
+        about: dict[str, Any] = {'root': str(folder), 'patch_size': 8, 'declared': declared, 'batch_size': 4}
+        if kind == 'FolderDataModule':
+            for number in range(4):
+                for name, values in zip(('image', 'mask'), scene(16, 24, bands=3, seed=number), strict=True):
+                    write_tif(folder / name / f'{number}.tif', values.reshape(-1, 16, 24))
+            splitter = {'class_path': 'BySeed', 'init_args': {'val': 0.25, 'test': 0.25, 'seed': 1}}
+            about |= {'image': 'image/*.tif', 'mask': 'mask/*.tif', 'splitter': splitter}
+        else:
+            for name, values in zip(('image', 'mask'), scene(64, 64, bands=3), strict=True):
+                write_tif(folder / f'{name}.tif', values.reshape(-1, 64, 64))
+            splitter = {'class_path': 'Blocks', 'init_args': {'val': 0.2, 'test': 0.2, 'block_size': 16, 'gap': 2}}
+            about |= {'image': 'image.tif', 'mask': 'mask.tif', 'splitter': splitter}
+        model = {'class_path': 'AutoencoderTask', 'init_args': {'width': [16, 16], 'depth': 1, 'lr': 1e-3}}
+        trainer = {'accelerator': 'cpu', 'max_steps': 1, 'logger': False, 'default_root_dir': str(folder / 'run')}
+        about |= {'overlap': 0.5, 'min_labelled': 0.1}
+        data = {'class_path': kind, 'init_args': about}
+        (folder / 'a.yaml').write_text(yaml.safe_dump({'trainer': trainer, 'model': model, 'data': data}))
+
+    return make
+
+
+def _set_up(datamodule: Any) -> None:
+    datamodule.setup('fit')
+    sample, spec = datamodule.train_dataset[0], datamodule.train_dataset.spec
+    assert sample['image'].shape == spec.image_shape
+    assert sample['mask'].shape == spec.mask_shape
+    assert set(sample['mask'].unique().tolist()) <= {*range(spec.num_classes), spec.ignore_index}
+
+
+def _evaluated(folder: Path) -> None:
+    """As ``specdm evaluate`` reads its data."""
+    _set_up(read_datamodule(folder / 'a.yaml'))
+
+
+def _fitted(folder: Path) -> None:
+    """As ``specdm fit`` makes trainer, model and data, but for the training."""
+    with mock.patch.object(SpecDMCLI, 'fit', lambda cli, model, datamodule=None, **_: _set_up(datamodule)):
+        run_stages('fit', [str(folder / 'a.yaml')], [])
 
 
 TARGETS = {
@@ -157,13 +267,26 @@ TARGETS = {
     'netcdf': Target(
         _write_raster('a.nc', lambda path, values: write_netcdf(path, refl=values)), 'image/a.nc', _read_raster
     ),
+    'pack.json': Target(_pack, 'pack.json', _read_pack),
+    'pack, part': Target(_pack, 'part-1.safetensors', _read_part),
+    'exported image': Target(_export('geotiff'), 'image/000001.tif', _read_export),
+    'exported mask': Target(_export('geotiff'), 'mask/000001.tif', _read_export),
+    'export': Target(_export('geotiff'), 'specdm.json', _read_export),
+    'shard': Target(_export('webdataset'), '000000.tar', _count_shard),
     'yaml': Target(_configuration, 'a.yaml', _plan),
     'specdm.json': Target(_checkpoint, 'specdm.json', _load),
     'autoencoder': Target(_checkpoint, 'autoencoder/config.json', _load),
     'denoiser': Target(_checkpoint, 'denoiser/config.json', _load),
     'scheduler': Target(_checkpoint, 'scheduler/scheduler_config.json', _load),
+    **{
+        f'{name}, {kind}': Target(_data(kind), 'a.yaml', attempt, (SpecDMError, *USER_FILES))
+        for name, attempt in (('evaluate', _evaluated), ('fit', _fitted))
+        for kind in ('FolderDataModule', 'SceneDataModule')
+    },
+    'autoencoder, weights': Target(_checkpoint, f'autoencoder/{WEIGHTS}', _load),
     'weights': Target(_checkpoint, f'denoiser/{WEIGHTS}', _load),
     'filter': Target(_filter, 'filter/filter.json', _judge),
+    'filter, weights': Target(_filter, f'filter/judge/{WEIGHTS}', _judge),
     'index': Target(_index, 'a.safetensors', _read_index),
     # A damaged block is generated again, and found by this error
     'block': Target(_block, 'a.safetensors', _read_block, (DamagedBlockError,)),

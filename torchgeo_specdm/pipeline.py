@@ -228,11 +228,9 @@ class SpecDMPipeline:
         return self.latent_mean.view(-1, 1, 1).to(z), self.latent_std.view(-1, 1, 1).to(z)
 
     def _as_stored(self, image: Tensor) -> Tensor:
-        dtype = np.dtype(self.spec.dtype)
-        if not np.issubdtype(dtype, np.integer):
+        if not np.issubdtype(np.dtype(self.spec.dtype), np.integer):
             return image.float()
-        limits = np.iinfo(dtype)
-        return image.float().round().clamp(limits.min, limits.max)
+        return image.float().round().clamp(*self.spec.limits)
 
     def save_pretrained(self, folder: str | Path, half_precision: bool = False) -> None:
         """Write the checkpoint; a folder that exists is replaced as a whole.

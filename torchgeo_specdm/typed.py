@@ -67,7 +67,7 @@ def checked(kind: Any, value: Any, what: str) -> Any:
     elif kind is Any or (origin is Literal and value in inner and isinstance(value, str)):
         return value
     elif origin is Mapping and isinstance(value, Mapping):
-        return dict(value)
+        return {name: checked(inner[1], item, f'{what}, entry {_short(name)}') for name, item in value.items()}
     elif _is_plain(kind, value):
         return value
     raise SpecDMError(f'{what} is {_short(value)}, which is no {_name(kind)}')

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -528,15 +529,20 @@ def test_a_read_only_cache_is_not_cleared(
     assert len(files(small_disk)) == 1
 
 
-@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'int16'])
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'int16', 'int32', 'uint32', 'int64', 'uint64'])
 def test_rounding_is_part_of_the_sample(dtype: str, tmp_path: Path) -> None:
     checkpoint = tmp_path / 'integers'
-    tiny_pipeline(dataclasses.replace(SPEC, dtype=dtype)).save_pretrained(checkpoint)
+    pipeline = tiny_pipeline(dataclasses.replace(SPEC, dtype=dtype))
+    limits = np.iinfo(dtype)
+    # So that some values are outside of the type
+    pipeline.autoencoder.set_scaling(torch.tensor(float(limits.max) / 2), torch.tensor(float(limits.max)))
+    pipeline.save_pretrained(checkpoint)
     with same_arithmetic(torch.device('cpu')):
         block = SpecDMPipeline.from_pretrained(checkpoint).sample(range(4), seed=0, steps=1)
     assert torch.equal(block['image'], block['image'].round())
-    limits = torch.iinfo(getattr(torch, dtype))
-    assert limits.min <= float(block['image'].min()) < float(block['image'].max()) <= limits.max
+    low, high = (int(float(value)) for value in (block['image'].min(), block['image'].max()))
+    assert limits.min <= low < high <= limits.max
+    assert high > 0.999 * limits.max
     cached = SpecDMSynthetic(checkpoint, 4, **SETTINGS)
     for samples in (uncached(checkpoint, 4), list(cached), list(SpecDMSynthetic(checkpoint, 4, **SETTINGS))):
         for key in ('image', 'mask'):

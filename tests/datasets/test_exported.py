@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from tests.rasters import write_tif
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.exported import ExportedPairs, sample_files
 from torchgeo_specdm.errors import CheckpointError, RasterError, SpecDMError
@@ -46,6 +48,16 @@ def test_a_damaged_file_is_named(exported: tuple[Path, Path]) -> None:
     mask.write_bytes(b'no raster')
     with pytest.raises(RasterError, match=mask.name):
         dataset[1]
+
+
+def test_a_mask_of_another_code_or_size_is_named(exported: tuple[Path, Path]) -> None:
+    _, folder = exported
+    dataset = ExportedPairs(folder)
+    _, mask = sample_files(folder, 1, dataset.spec)
+    for shape, message in (((1, 16, 16), 'holds 9, which is no class'), ((1, 16, 15), r'\(1, 16, 15\) values')):
+        write_tif(mask, np.full(shape, 9, np.uint8))
+        with pytest.raises(RasterError, match=f'{mask.name} .*{message}'):
+            dataset[1]
 
 
 def test_another_folder_is_refused(tmp_path: Path, tiny_change_checkpoint: Path) -> None:

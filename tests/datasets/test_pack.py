@@ -1,6 +1,7 @@
 """A pack is the dataset that was packed: its samples are the same to the bit."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_bands_of_coarser_pixels_are_stored_as_they_were(oscd: Path) -> None:
     assert len(packed) > 1
     assert max(packed.values()) < 500_000
     # 16 bits of noise do not compress, and 6 of 10 bands have a quarter of the pixels
-    pixels = sum(scene['height'] * scene['width'] for scene in Pack.open(oscd / 'pack').scenes.values())
+    pixels = sum(scene.height * scene.width for scene in Pack.open(oscd / 'pack').scenes.values())
     assert sum(packed.values()) < 2 * pixels * (4 + 6 / 4) * 1.3
 
 
@@ -143,3 +144,50 @@ def test_refusals(oscd: Path, tmp_path: Path) -> None:
     scene = Scene('a', 'train', np.zeros((1, 1, 4, 4), np.uint16), np.full((4, 4), -1))
     with pytest.raises(SpecDMError, match='the mask of a holds values'):
         write_pack(tmp_path / 'b', [scene], opened.spec)
+
+
+# What pack.json may be made to say, and what the error says of it
+WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
+    'scenes': (lambda told: told.update(scenes=None), 'scenes of .*pack.json is None'),
+    'val': (lambda told: told.update(val=[]), 'val of .*pack.json is a list'),
+    'a name in val': (lambda told: told.update(val={'mask': [7]}), 'val of .*entry 0 is 7, which is no str'),
+    'no part': (lambda told: told.update(sha256=[]), "'abudhabi' with .* is no scene of OSCD"),
+    'a word': (lambda told: told['scenes'][0].update(height='x'), "height of .* is 'x', which is no int"),
+    'bands': (lambda told: told['scenes'][0].update(bands=10**7), '10000000 bands'),
+    'dates': (lambda told: told['scenes'][0].update(dates=10**7), '10000000 dates'),
+    'one date': (lambda told: told['scenes'][0].update(dates=1), '1 dates'),
+    'below zero': (lambda told: told['scenes'][0].update(width=-4), '-4 px'),
+    'twice': (lambda told: told['scenes'].append(told['scenes'][0]), 'two scenes of one name'),
+    'another split': (lambda told: told['scenes'][0].update(split='val'), "split of .* is 'val'"),
+}
+
+
+@pytest.mark.parametrize('name', WRONG)
+def test_a_description_that_cannot_be_is_refused(name: str, oscd: Path, tmp_path: Path) -> None:
+    told = json.loads((oscd / 'pack' / 'pack.json').read_text())
+    change, message = WRONG[name]
+    change(told)
+    (tmp_path / 'pack.json').write_text(json.dumps(told))
+    with pytest.raises(SpecDMError, match=message):
+        Pack.open(tmp_path)
+
+
+@pytest.mark.parametrize('size', [31, 33, 10**9])
+def test_a_scene_of_another_size_than_it_was_packed_with_is_refused(size: int, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(1000, size=(1, 3, 32, 32)).astype(np.uint16)
+    write_pack(tmp_path, [Scene('a', 'train', image, np.zeros((32, 32), np.uint8))], tiny_spec('segmentation'))
+    told = json.loads((tmp_path / 'pack.json').read_text())
+    told['scenes'][0]['height'] = size
+    (tmp_path / 'pack.json').write_text(json.dumps(told))
+    with pytest.raises(SpecDMError, match=r'part-0.*a/mask: a plane has'):
+        Pack.open(tmp_path).read(['a'])
+
+
+def test_more_dates_than_were_packed_are_refused(tmp_path: Path) -> None:
+    image = np.zeros((1, 3, 8, 8), np.uint16)
+    write_pack(tmp_path, [Scene('a', 'train', image, np.zeros((8, 8), np.uint8))], tiny_spec('segmentation'))
+    told = json.loads((tmp_path / 'pack.json').read_text())
+    told['scenes'][0]['dates'] = 10**9
+    (tmp_path / 'pack.json').write_text(json.dumps(told))
+    with pytest.raises(SpecDMError, match='holds less than'):
+        Pack.open(tmp_path).read(['a'])

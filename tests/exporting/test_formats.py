@@ -35,6 +35,8 @@ SPECS = {
     'float': dataclasses.replace(tiny_spec('segmentation'), dtype='float32', gsd=None, bands=('', '', '')),
     'half': dataclasses.replace(tiny_spec('segmentation'), dtype='float16', wavelengths=None, unit=''),
     'signed': dataclasses.replace(tiny_spec('change'), dtype='int16'),
+    **{name: dataclasses.replace(tiny_spec('segmentation'), dtype=name) for name in ('int32', 'uint32')},
+    **{name: dataclasses.replace(tiny_spec('change'), dtype=name) for name in ('int64', 'uint64')},
     'two dates': tiny_spec('change'),
     'ignored': dataclasses.replace(tiny_spec('segmentation'), ignore_index=255),
     'ignored below zero': dataclasses.replace(tiny_spec('change'), ignore_index=-1),
@@ -48,7 +50,9 @@ def make_sample(spec: DatasetSpec, index: int = 0) -> dict[str, Any]:
     if np.dtype(spec.dtype).kind != 'f':
         limits = np.iinfo(spec.dtype)
         image = image.round().clip(limits.min, limits.max)
-        image.flat[:2] = limits.min, limits.max
+        # Of 32 bits and more, the largest one is no float32
+        largest = np.float32(limits.max)
+        image.flat[:2] = limits.min, largest if int(largest) <= limits.max else np.nextafter(largest, np.float32(0))
     values = [*range(spec.num_classes), *([] if spec.ignore_index is None else [spec.ignore_index])]
     mask = np.resize(np.array(values), spec.mask_shape)
     return {'image': torch.from_numpy(image), 'mask': torch.from_numpy(mask)}
@@ -105,6 +109,16 @@ def test_arrays_are_lossless_and_hold_no_pickle(kind: str, tmp_path: Path) -> No
             assert DatasetSpec.from_dict(metadata['spec']) == spec
             assert 'Nowhere on Earth' in metadata['crs'] or 'Fictitious' in metadata['crs']
             assert len(metadata['transform']) == 6
+
+
+@pytest.mark.parametrize('dtype', ['int16', 'int32', 'uint32', 'int64', 'uint64'])
+def test_what_is_larger_than_the_type_is_written_as_its_largest(dtype: str) -> None:
+    """As of images that were given, whose largest value float32 rounds up."""
+    spec = dataclasses.replace(tiny_spec('segmentation'), dtype=dtype)
+    sample = make_sample(spec) | {'image': torch.full(spec.image_shape, float(np.iinfo(dtype).max))}
+    image = make_format('npz', spec).item(0, sample, TAGS).image
+    assert image.dtype == dtype
+    assert (image > 0.999 * float(np.iinfo(dtype).max)).all()
 
 
 def test_the_same_samples_make_the_same_files(tmp_path: Path) -> None:

@@ -2,26 +2,31 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
-import rasterio
 import torch
-from rasterio.errors import RasterioIOError
 from torch import Tensor
 
 from torchgeo_specdm.checkpoint import read_json
 from torchgeo_specdm.datasets.plotted import Plotted
+from torchgeo_specdm.datasets.rasters import opened
 from torchgeo_specdm.errors import RasterError, SpecDMError
 from torchgeo_specdm.spec import DatasetSpec
 
 DESCRIPTION = 'specdm.json'
+_REMEDY = 'delete it and run the same "specdm sample" again'
 
 
 def sample_files(folder: Path, index: int, spec: DatasetSpec) -> tuple[list[Path], Path]:
     """The image files, one per date, and the mask file of a sample."""
     dates = [''] if spec.num_dates == 1 else [f'_t{date}' for date in range(1, spec.num_dates + 1)]
     return [folder / 'image' / f'{index:06d}{date}.tif' for date in dates], folder / 'mask' / f'{index:06d}.tif'
+
+
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether a value of JSON is a number of samples."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 class ExportedPairs(Plotted):
@@ -52,7 +57,7 @@ class ExportedPairs(Plotted):
         self.folder = Path(folder)
         self.transforms = transforms
         description = read_json(self.folder / DESCRIPTION)
-        if not isinstance(description.get('count'), int) or not isinstance(description.get('spec'), dict):
+        if not is_count(description.get('count')) or not isinstance(description.get('spec'), dict):
             raise SpecDMError(f'{self.folder / DESCRIPTION} does not describe samples that "specdm sample" wrote')
         if (found := description.get('format', 'geotiff')) != 'geotiff':
             raise SpecDMError(f'{self.folder} holds samples in the format {found}: only geotiff is read here')
@@ -79,21 +84,21 @@ class ExportedPairs(Plotted):
         if not -self.length <= index < self.length:
             raise IndexError(f'index {index} is out of range of {self.length} samples in {self.folder}')
         images, mask = sample_files(self.folder, index % self.length, self.spec)
-        dates = np.stack([_read(path) for path in images])
-        size = self.spec.patch_size
-        if dates.shape != (self.spec.num_dates, self.spec.num_bands, size, size):
-            raise RasterError(f'{images[0]} is {dates.shape[1:]}; the description says {self.spec.image_shape}')
+        dates = np.stack([self._read(path, self.spec.num_bands) for path in images])
+        codes = self._read(mask, 1).astype(np.int64)
+        if wrong := set(np.unique(codes).tolist()) - {*range(self.spec.num_classes), self.spec.ignore_index}:
+            raise RasterError(f'{mask} holds {min(wrong)}, which is no class of {self.spec.name}: {_REMEDY}')
         sample = {
             'image': torch.from_numpy(dates.astype(np.float32)).view(self.spec.image_shape),
-            'mask': torch.from_numpy(_read(mask).astype(np.int64)).view(self.spec.mask_shape),
+            'mask': torch.from_numpy(codes).view(self.spec.mask_shape),
         }
         sample = self.transforms(sample) if self.transforms else sample
         return sample | {'synthetic': torch.tensor(True)}
 
-
-def _read(path: Path) -> Any:
-    try:
-        with rasterio.open(path) as raster:
+    def _read(self, path: Path, bands: int) -> Any:
+        with opened(str(path)) as raster:
+            found, due = (raster.count, *raster.shape), (bands, self.spec.patch_size, self.spec.patch_size)
+            # Looked at before there is memory for it
+            if found != due or any(np.dtype(name).kind not in 'iuf' for name in raster.dtypes):
+                raise RasterError(f'{path} has {found} values of {raster.dtypes[0]}, not {due}: {_REMEDY}')
             return raster.read()
-    except RasterioIOError as error:
-        raise RasterError(f'{path} cannot be read ({error}): run the same "specdm sample" again') from error

@@ -10,16 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from torchgeo_specdm.checkpoint import read_json, write_json
 from torchgeo_specdm.datasets.planes import decode_plane, encode_plane
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.spec import DatasetSpec
+from torchgeo_specdm.typed import construct
 
 FORMAT = 1
 DESCRIPTION = 'pack.json'
@@ -41,6 +43,40 @@ class Scene(NamedTuple):
     image: NDArray[Any]
     mask: NDArray[Any]
     natives: Sequence[Sequence[NDArray[Any]]] | None = None
+
+
+@dataclass(frozen=True)
+class PackedScene:
+    """What ``pack.json`` says of a scene.
+
+    Attributes:
+        name: Names it in its dataset.
+        split: ``train`` or ``test``.
+        dates: T of its image.
+        bands: C of its image.
+        height: Of image and mask [px].
+        width: Of image and mask [px].
+        part: Number of the part that holds it.
+    """
+
+    name: str
+    split: Literal['train', 'test']
+    dates: int
+    bands: int
+    height: int
+    width: int
+    part: int
+
+
+@dataclass(frozen=True)
+class _Described:
+    """All that ``pack.json`` says."""
+
+    format: int
+    spec: DatasetSpec
+    val: Mapping[str, tuple[str, ...]]
+    sha256: tuple[str, ...]
+    scenes: tuple[PackedScene, ...]
 
 
 def write_pack(
@@ -95,7 +131,7 @@ class Pack:
     folder: Path
     spec: DatasetSpec
     val: Mapping[str, tuple[str, ...]]
-    scenes: Mapping[str, Mapping[str, Any]]
+    scenes: Mapping[str, PackedScene]
     sha256: tuple[str, ...]
 
     @classmethod
@@ -103,21 +139,23 @@ class Pack:
         """Read the description.
 
         Raises:
-            SpecDMError: There is no pack, or one of another format.
+            SpecDMError: There is no pack, one of another format, or one whose description contradicts itself.
         """
         folder = Path(folder)
-        if not (folder / DESCRIPTION).is_file():
+        path = folder / DESCRIPTION
+        if not path.is_file():
             raise SpecDMError(f'there is no pack in {folder}: write one with examples/benchmarks/pack.py')
-        values = read_json(folder / DESCRIPTION)
+        values = read_json(path)
         if values.get('format') != FORMAT:
             raise SpecDMError(f'{folder} has pack format {values.get("format")}, this release reads {FORMAT}')
-        scenes = {scene['name']: scene for scene in sorted(values['scenes'], key=lambda scene: scene['name'])}
-        val = {name: tuple(found) for name, found in values['val'].items()}
-        return cls(folder, DatasetSpec.from_dict(values['spec']), val, scenes, tuple(values['sha256']))
+        told = construct(_Described, values, str(path))
+        _check(told, path)
+        scenes = {scene.name: scene for scene in sorted(told.scenes, key=lambda scene: scene.name)}
+        return cls(folder, told.spec, told.val, scenes, told.sha256)
 
     def names(self, split: str) -> list[str]:
         """Names of the scenes of a split, sorted."""
-        return [name for name, scene in self.scenes.items() if scene['split'] == split]
+        return [name for name, scene in self.scenes.items() if scene.split == split]
 
     def read(self, names: Sequence[str]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """Image ``(T, C, H, W)`` and mask ``(H, W)`` of each of these scenes.
@@ -125,10 +163,11 @@ class Pack:
         Raises:
             SpecDMError: A part is missing or damaged.
         """
-        parts = {number: self._part(number) for number in sorted({self.scenes[name]['part'] for name in names})}
+        chosen = [self.scenes[name] for name in names]
+        parts = {number: self._part(number) for number in sorted({scene.part for scene in chosen})}
         # Pillow decodes without Python's lock
         with ThreadPoolExecutor() as pool:
-            return [_decode(parts[self.scenes[name]['part']], self.scenes[name], pool) for name in names]
+            return [self._decode(parts[scene.part], scene, pool) for scene in chosen]
 
     def _part(self, number: int) -> dict[str, NDArray[Any]]:
         path = self.folder / _part_name(number)
@@ -138,7 +177,48 @@ class Pack:
             raise SpecDMError(f'{path} is missing: copy all parts of the pack') from error
         if hashlib.sha256(data).hexdigest() != self.sha256[number]:
             raise SpecDMError(f'{path} is not the file that pack.json was written with: copy both again')
-        return dict(load(data))
+        try:
+            return dict(load(data))
+        except (SafetensorError, KeyError, ValueError) as error:
+            # What is no type of NumPy, or no shape of so many values, is a KeyError or a ValueError
+            raise SpecDMError(f'{path} is no part of a pack ({error}): copy the pack again') from error
+
+    def _decode(
+        self, stored: Mapping[str, NDArray[Any]], scene: PackedScene, pool: ThreadPoolExecutor
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        path = self.folder / _part_name(scene.part)
+        # Before they are named: a description may say any number
+        if scene.dates * scene.bands >= len(stored):
+            raise SpecDMError(f'{path} holds less than {DESCRIPTION} says of {scene.name}: copy the pack again')
+        shape = (scene.height, scene.width)
+
+        def plane(key: str, resampled: bool = True) -> NDArray[Any]:
+            prefix = f'{scene.name}/{key}/'
+            found = {name: stored[prefix + name] for name in ('code', 'at', 'values') if prefix + name in stored}
+            try:
+                return decode_plane(found, shape, resampled)
+            except SpecDMError as error:
+                raise SpecDMError(f'{path}, {prefix[:-1]}: {error}; copy the pack again') from error
+
+        # The one that always has all of its pixels says whether there are so many
+        mask = plane('mask', resampled=False)
+        planes = list(pool.map(plane, [f'{date}/{band}' for date in range(scene.dates) for band in range(scene.bands)]))
+        return np.stack(planes).reshape(scene.dates, scene.bands, *shape), mask
+
+
+def _check(told: _Described, path: Path) -> None:
+    """Refuse a description whose scenes are not those of its spec, or lie in no part."""
+    if len({scene.name for scene in told.scenes}) < len(told.scenes):
+        raise SpecDMError(f'{path} lists two scenes of one name: copy the pack again')
+    for scene in told.scenes:
+        # Of a dataset of one date, each date of a place is a sample, and all places have as many
+        dates = told.scenes[0].dates if told.spec.num_dates == 1 else told.spec.num_dates
+        right = (scene.dates, scene.bands) == (dates, told.spec.num_bands) and scene.part in range(len(told.sha256))
+        if not right or min(scene.dates, scene.bands, scene.height, scene.width) < 1:
+            raise SpecDMError(
+                f'{path}: {scene.name[:60]!r} with {scene.dates} dates, {scene.bands} bands and {scene.height} x '
+                f'{scene.width} px in part {scene.part} is no scene of {told.spec.name}: copy the pack again'
+            )
 
 
 def _part_name(number: int) -> str:
@@ -170,18 +250,3 @@ def _encode(scene: Scene) -> dict[str, NDArray[Any]]:
             raise SpecDMError(f'{scene.name} {key} does not come back as it was: this Pillow compresses with loss')
         found |= {f'{scene.name}/{key}/{name}': value for name, value in stored.items()}
     return found
-
-
-def _decode(
-    stored: Mapping[str, NDArray[Any]], scene: Mapping[str, Any], pool: ThreadPoolExecutor
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    dates, bands, *shape = (scene[name] for name in ('dates', 'bands', 'height', 'width'))
-    keys = ['mask', *(f'{date}/{band}' for date in range(dates) for band in range(bands))]
-
-    def plane(key: str) -> NDArray[Any]:
-        prefix = f'{scene["name"]}/{key}/'
-        found = {name: stored[prefix + name] for name in ('code', 'at', 'values') if prefix + name in stored}
-        return decode_plane(found, (shape[0], shape[1]))
-
-    mask, *planes = pool.map(plane, keys)
-    return np.stack(planes).reshape(dates, bands, *shape), mask

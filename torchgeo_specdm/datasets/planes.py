@@ -26,7 +26,7 @@ def encode_plane(plane: NDArray[Any], native: NDArray[Any] | None = None) -> dic
 
     Args:
         plane: ``(H, W)`` of 8 or 16 bit without sign.
-        native: The raster of another size that ``plane`` was resampled from, bilinearly.
+        native: The raster of fewer pixels that ``plane`` was resampled from, bilinearly.
 
     Returns:
         ``code``, uint8, and where resampling leaves a rest, ``at`` (int32, flat positions) and ``values`` there.
@@ -36,7 +36,8 @@ def encode_plane(plane: NDArray[Any], native: NDArray[Any] | None = None) -> dic
     """
     if plane.dtype not in (np.uint8, np.uint16):
         raise SpecDMError(f'a pack holds integers of 8 or 16 bit without sign, not {plane.dtype}')
-    if native is not None and native.shape != plane.shape and native.dtype == plane.dtype:
+    coarser = native is not None and native.shape != plane.shape and np.less_equal(native.shape, plane.shape).all()
+    if native is not None and coarser and native.dtype == plane.dtype:
         off = np.flatnonzero(resample(native, plane.shape) != plane)
         if len(off) <= _MOST_OFF * plane.size:
             rest = {'at': off.astype(np.int32), 'values': plane.ravel()[off]} if len(off) else {}
@@ -44,15 +45,45 @@ def encode_plane(plane: NDArray[Any], native: NDArray[Any] | None = None) -> dic
     return {'code': _compress(plane)}
 
 
-def decode_plane(stored: Mapping[str, NDArray[Any]], shape: tuple[int, int]) -> NDArray[Any]:
-    """The band ``(H, W)`` that :func:`encode_plane` stored."""
-    with Image.open(io.BytesIO(stored['code'].tobytes())) as image:
-        plane = np.array(image)
+def decode_plane(stored: Mapping[str, NDArray[Any]], shape: tuple[int, int], resampled: bool = True) -> NDArray[Any]:
+    """The band that :func:`encode_plane` stored.
+
+    Args:
+        stored: The arrays; a file of others may hold anything.
+        shape: ``(H, W)`` of the band.
+        resampled: Whether it may have been stored with fewer pixels.
+
+    Raises:
+        SpecDMError: The arrays are damaged, or hold a band of another shape.
+    """
+    plane = _decompress(stored, shape)
     if plane.shape != shape:
+        if not resampled:
+            raise SpecDMError(f'a plane has {plane.shape} px, not {shape}')
         plane = resample(plane, shape)
     if 'at' in stored:
-        plane.ravel()[stored['at']] = stored['values']
+        at, values = stored['at'], stored.get('values')
+        if values is None or at.shape != values.shape or values.dtype != plane.dtype or at.dtype != np.int32:
+            raise SpecDMError('the rest of a resampled plane is damaged')
+        if at.size and not 0 <= at.min() <= at.max() < plane.size:
+            raise SpecDMError('the rest of a resampled plane lies outside of it')
+        plane.ravel()[at] = values
     return plane
+
+
+def _decompress(stored: Mapping[str, NDArray[Any]], shape: tuple[int, int]) -> NDArray[Any]:
+    if 'code' not in stored:
+        raise SpecDMError('a plane lacks its code')
+    try:
+        with Image.open(io.BytesIO(stored['code'].tobytes()), formats=['JPEG2000']) as image:
+            # Looked at before any pixel is decoded
+            if image.mode not in ('L', 'I;16') or image.width > shape[1] or image.height > shape[0]:
+                raise SpecDMError(f'a plane has {image.height} x {image.width} px of {image.mode}, not {shape}')
+            return np.array(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, SpecDMError):
+            raise
+        raise SpecDMError(f'a plane is damaged ({error})') from error
 
 
 def resample(plane: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

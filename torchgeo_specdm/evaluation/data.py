@@ -80,11 +80,12 @@ def read_datamodule(config: Path, overrides: Sequence[str] = ()) -> NonGeoDataMo
     load_all(datamodules)
     values = read_config(config)
     data = values.get('data')
-    if not isinstance(data, dict) or 'class_path' not in data:
+    if not isinstance(data, dict) or not isinstance(data.get('class_path'), str):
         raise SpecDMError(f'{config} has no "data:" (class_path, init_args)')
     if data['class_path'].rpartition('.')[-1] == MixedDataModule.__name__:
         # Its checkpoint need not exist to read the real data
-        data = data.get('init_args', {}).get('real')
+        about = data.get('init_args')
+        data = about.get('real') if isinstance(about, dict) else None
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument('--config', action='config')
     parser.add_subclass_arguments(LightningDataModule, 'data', required=True)

@@ -74,7 +74,7 @@ class WebDataset(Format):
 def _samples(path: Path) -> int:
     """Number of samples in a shard."""
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, 'r:') as tar:
             return sum(name.endswith('.json') for name in tar.getnames())
     except tarfile.TarError as error:
         raise SpecDMError(f'{path} cannot be read ({error}): delete it and run the same command again') from error

@@ -102,7 +102,8 @@ class Format(ABC):
             tags: As in :class:`Item`; the index and the note on the grid are added.
         """
         spec, size = self.spec, self.spec.patch_size
-        image = sample['image'].numpy().reshape(spec.num_dates, spec.num_bands, size, size)
+        # A given image may hold the largest integer of a type, which float32 rounds up
+        image = sample['image'].numpy().clip(*spec.limits).reshape(spec.num_dates, spec.num_bands, size, size)
         mask = sample['mask'].numpy().reshape(size, size)
         own = {'INDEX': index, 'GRID': self.grid.note}
         return Item(index, image.astype(self.image_dtype), mask.astype(self.mask_dtype), {**tags, **own})

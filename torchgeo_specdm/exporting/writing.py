@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from torchgeo_specdm.checkpoint import read_json, write_json
-from torchgeo_specdm.datasets.exported import DESCRIPTION
+from torchgeo_specdm.datasets.exported import DESCRIPTION, is_count
 from torchgeo_specdm.datasets.filtered import Verdict
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 from torchgeo_specdm.disk import disk_errors
@@ -159,7 +159,10 @@ def claimed(folder: Path, settings: Mapping[str, Any]) -> int:
         raise SpecDMError(
             f'{folder} holds samples made with another {", ".join(different)}: name another folder with --out'
         )
-    return int(found.get('count', 0))
+    count = found.get('count')
+    if not is_count(count):
+        raise SpecDMError(f'{description} does not say how many samples there are: name another folder with --out')
+    return count
 
 
 def share(missing: Units, block_size: int, ranks: Ranks) -> Units:
