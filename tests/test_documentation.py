@@ -114,8 +114,8 @@ def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_folder_becomes_a_generator_and_a_mix(tmp_path: Path) -> None:
     """The lead of own-data.md: its commands in their order, in fewer steps, and its mixed.yaml as it is printed."""
-    write_folder(Path('data/fields'), [(40, 40)] * 10)
-    write_loveda(Path('data/loveda'))
+    write_folder(Path('data/fields'), [(32, 32)] * 10)
+    write_loveda(Path('data/loveda'), {'Train': 2, 'Val': 1})
     image, mask = scene(96, 96)
     write_tif(Path('scene.img'), image, driver='ENVI', unit='counts')
     write_tif(Path('classes.tif'), mask[None])
@@ -133,8 +133,9 @@ def test_a_folder_becomes_a_generator_and_a_mix(tmp_path: Path) -> None:
     assert [words[1] for words in path] == [*['init'] * 3, *['fit'] * 2, 'sample', 'install', 'evaluate', *['fit'] * 2]
     for words in path:
         if words[0] == 'specdm' and 'examples/conf/auto.yaml' not in words:
-            mixed = ['--data.steps', '2'] if 'mixed.yaml' in words else []
-            assert cli.main([*words[1:], *few.get(words[1], []), *mixed]) == 0, words
+            quick = few.get(words[1], []) + ['--stage', '1'] * ('runs/try' in words)
+            quick += ['--data.steps', '2'] * ('mixed.yaml' in words)
+            assert cli.main([*words[1:], *quick]) == 0, words
         if words[1:] == ['init', 'data/fields']:
             config = yaml.safe_load(Path('fields.yaml').read_text())
             # What is printed is what was written
