@@ -20,7 +20,7 @@ from torchgeo.datamodules import NonGeoDataModule
 
 from tests.conftest import tiny_pipeline, tiny_spec
 from tests.data.oscd.data import write_oscd
-from tests.data.torchgeo.data import write_loveda
+from tests.data.torchgeo.data import write_landslides, write_loveda
 from tests.fake import FakeDataModule, FakePairs
 from tests.rasters import scene, write_folder, write_tif
 from tests.test_examples import shrunk
@@ -114,26 +114,26 @@ def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_folder_becomes_a_generator_and_a_mix(tmp_path: Path) -> None:
     """The lead of own-data.md: its commands in their order, in fewer steps, and its mixed.yaml as it is printed."""
+    pytest.importorskip('h5py', reason='Landslide4Sense is HDF5')
     write_folder(Path('data/fields'), [(32, 32)] * 10)
     write_loveda(Path('data/loveda'), {'Train': 2, 'Val': 1})
+    write_landslides(Path('data/landslide4sense/TrainData'))
     image, mask = scene(96, 96)
     write_tif(Path('scene.img'), image, driver='ENVI', unit='counts')
     write_tif(Path('classes.tif'), mask[None])
     (printed,) = (block for block in blocks('docs/own-data.md', 'yaml') if block.startswith('# mixed.yaml'))
     Path('mixed.yaml').write_text(printed)
     few = {
-        'fit': ['--trainer.max_steps', '2', '--trainer.accelerator', 'cpu', '--trainer.enable_progress_bar', 'false']
-        + ['--trainer.limit_val_batches', '1', '--trainer.logger', 'false'],
-        'sample': ['--n', '2', '--steps', '2'],
-        'evaluate': ['--n', '4', '--steps', '2', '--real', '8', '--extractors', 'spectral', '--judge-steps', '2']
-        + ['--no-usefulness', '--cache', 'cache'],
+        'fit': '--trainer.max_steps 2 --trainer.accelerator cpu --trainer.logger false --trainer.limit_val_batches 1',
+        'sample': '--n 2 --steps 2',
+        'evaluate': '--n 4 --steps 2 --real 8 --extractors spectral --judge-steps 2 --no-usefulness --cache cache',
     }
     lead = (ROOT / 'docs' / 'own-data.md').read_text(encoding='utf-8').partition('## Shapes')[0]
     path = [shlex.split(line, comments=True) for line in shell_lines(lead)]
-    assert [words[1] for words in path] == [*['init'] * 3, *['fit'] * 2, 'sample', 'install', 'evaluate', *['fit'] * 2]
+    assert [words[1] for words in path] == [*['init'] * 3, 'fit', 'init', 'fit', 'sample', 'install', 'evaluate', *['fit'] * 2]
     for words in path:
         if words[0] == 'specdm' and 'examples/conf/auto.yaml' not in words:
-            quick = few.get(words[1], []) + ['--stage', '1'] * ('runs/try' in words)
+            quick = few.get(words[1], '').split() + ['--stage', '1'] * ('runs/try' in words)
             quick += ['--data.steps', '2'] * ('mixed.yaml' in words)
             assert cli.main([*words[1:], *quick]) == 0, words
         if words[1:] == ['init', 'data/fields']:

@@ -9,7 +9,13 @@ import torch
 import yaml
 from scipy.io import savemat
 
-from tests.data.torchgeo.data import write_levircd, write_loveda
+from tests.data.torchgeo.data import (
+    write_chabud,
+    write_landslides,
+    write_levircd,
+    write_levircdplus,
+    write_loveda,
+)
 from tests.datasets.test_scene import write as write_scene
 from tests.rasters import NAMES, scene, write_folder, write_netcdf, write_tif
 from tests.test_examples import TRAINER, shrunk
@@ -42,6 +48,23 @@ def loveda() -> list[str]:
 def levircd() -> list[str]:
     write_levircd(Path('data/levircd'))
     return ['torchgeo.datamodules.LEVIRCDDataModule', '--arg', 'root=data/levircd']
+
+
+def levircdplus() -> list[str]:
+    write_levircdplus(Path('data/levircdplus'))
+    return ['torchgeo.datasets.LEVIRCDPlus', '--arg', 'root=data/levircdplus']
+
+
+def chabud() -> list[str]:
+    pytest.importorskip('h5py', reason='ChaBuD is HDF5')
+    write_chabud(Path('data/chabud'))
+    return ['torchgeo.datasets.ChaBuD', '--arg', 'root=data/chabud']
+
+
+def landslides() -> list[str]:
+    pytest.importorskip('h5py', reason='Landslide4Sense is HDF5')
+    write_landslides(Path('data/TrainData'))
+    return ['data/TrainData', '--image', 'img/image_*.h5', '--mask', 'mask/mask_*.h5']
 
 
 def three_keys() -> list[str]:
@@ -90,7 +113,13 @@ def init(*arguments: str) -> str:
     return Path('mine.yaml').read_text()
 
 
-@pytest.mark.parametrize('dataset', [folder, valley, loveda, levircd, three_keys, envi, matlab, numpy, netcdf, triples])
+FOLDERS = [folder, numpy, netcdf, landslides, triples]
+SCENES = [valley, envi, matlab]
+CLASSES = [loveda, levircd, levircdplus, chabud, three_keys]
+CHANGE = [levircd, levircdplus, chabud, three_keys, triples]
+
+
+@pytest.mark.parametrize('dataset', FOLDERS + SCENES + CLASSES)
 def test_what_it_writes_trains(dataset: Any) -> None:
     config = yaml.safe_load(init(*dataset()))
     small = shrunk(config)
@@ -101,7 +130,7 @@ def test_what_it_writes_trains(dataset: Any) -> None:
     spec = SpecDMPipeline.read_spec(Path(config['trainer']['default_root_dir']) / 'checkpoint')
     assert spec.patch_size == config['data']['init_args']['patch_size']
     assert spec.name == config['data']['init_args']['declared']['name']
-    assert spec.task == ('change' if dataset in (levircd, three_keys, triples) else 'segmentation')
+    assert spec.task == ('change' if dataset in CHANGE else 'segmentation')
 
 
 def test_measures_are_those_of_the_files() -> None:

@@ -197,8 +197,8 @@ def add_overlap(draft: Draft, shapes: Sequence[tuple[int, int]], rasters: int) -
     patches = sum(len(patch_origins(*shape, size)) for shape in shapes) * rasters // len(shapes)
     draft.arguments['overlap'] = choose_overlap(patches)
     draft.notes['overlap'] = (
-        'recommended: share of a train patch that its neighbour covers too. 0.5 serves a pixel in about four patches, at '
-        'other places in each; 0 in one. Patches that overlap show no other ground, and make stages 1 and 2 slower'
+        'recommended: share of a train patch that its neighbour covers too. 0.5 serves a pixel in about four patches, '
+        'elsewhere in each; 0 in one. Patches that overlap show no other ground; more of them take longer to encode'
     )
 
 
