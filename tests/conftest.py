@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,33 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.mktemp('cache')
     monkeypatch.setenv('SPECDM_CACHE', str(folder))
     return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing asks the network, not even where it could do without: a refusal that is swallowed counts too."""
+    asked = []
+
+    def guarded(name: str) -> Any:
+        own = getattr(socket.socket, name)
+
+        def connect(self: socket.socket, *args: Any) -> Any:
+            # Processes of one machine talk like this
+            if self.family == socket.AF_UNIX:
+                return own(self, *args)
+            return refuse(name, *args)
+
+        return connect
+
+    def refuse(*args: Any, **_: Any) -> Any:
+        asked.append(args)
+        raise OSError(f'the network was asked: {args}')
+
+    for name in ('connect', 'connect_ex', 'sendto'):
+        monkeypatch.setattr(socket.socket, name, guarded(name))
+    monkeypatch.setattr(socket, 'getaddrinfo', refuse)
+    yield
+    assert asked == []
 
 
 @pytest.fixture(scope='session')

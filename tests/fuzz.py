@@ -7,6 +7,7 @@ runs or a file outside of the folder. A few hundred mutations run in the suite (
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -54,6 +55,10 @@ from torchgeo_specdm.fit import SpecDMCLI, run_stages
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.stages import plan
 
+with contextlib.suppress(ImportError):
+    # Not in the child: its import asks the system for the processor
+    import h5py
+
 CONF = Path(__file__).parents[1] / 'examples' / 'conf'
 # What a child may take beside what it starts with [byte], and how long one mutation may last [s]
 MEMORY, PATIENCE = 2 * 2**30, 120
@@ -87,6 +92,11 @@ def _envi(path: Path, image: np.ndarray) -> None:
     # TorchGeo hides files from GDAL, which opens what it has just made by its header
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='NO'), rasterio.open(path, 'w', driver='ENVI', **size) as file:
         file.write(image)
+
+
+def _hdf5(path: Path, image: np.ndarray) -> None:
+    with h5py.File(path, 'w') as file:
+        file.create_dataset('x', data=image.transpose(1, 2, 0), compression='gzip')
 
 
 def _read_raster(folder: Path) -> None:
@@ -263,6 +273,7 @@ TARGETS = {
         'image/a.mat',
         _read_raster,
     ),
+    'hdf5': Target(_write_raster('a.h5', _hdf5), 'image/a.h5', _read_raster),
     'envi': Target(_write_raster('a.img', _envi), 'image/a.hdr', _read_raster),
     'netcdf': Target(
         _write_raster('a.nc', lambda path, values: write_netcdf(path, refl=values)), 'image/a.nc', _read_raster

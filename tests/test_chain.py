@@ -42,6 +42,7 @@ def save(path: Path, config: dict[str, Any]) -> str:
     return str(path)
 
 
+@pytest.mark.usefixtures('no_network')
 @pytest.mark.parametrize('name', list(_CASES))
 def test_from_raw_data_to_torchgeos_task(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     case = _CASES[name]

@@ -209,6 +209,13 @@ def test_what_a_user_can_mend_is_one_line(
     assert {path.name for path in tmp_path.iterdir()} <= {'config.yaml', '.specdm.lock'}
 
 
+def test_a_preset_without_data_names_the_second_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['fit', '--config', str(Path(__file__).parents[1] / 'examples' / 'conf' / 'auto.yaml')]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('specdm: error: ')]
+    assert 'arguments are required: fit.data' in line
+    assert 'a second file, --config FILE, which "specdm init DATASET" writes' in line
+
+
 def test_validating_a_generator_needs_a_trained_one(staged: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['validate', '--config', staged, '--stage', '1']) == 2
     assert 'run "specdm fit" first' in capsys.readouterr().err

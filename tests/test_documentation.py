@@ -13,17 +13,23 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
+from torchgeo.datamodules import NonGeoDataModule
 
 from tests.conftest import tiny_pipeline, tiny_spec
 from tests.data.oscd.data import write_oscd
+from tests.data.torchgeo.data import write_landslides, write_loveda
 from tests.fake import FakeDataModule, FakePairs
+from tests.rasters import scene, write_folder, write_tif
+from tests.test_examples import shrunk
 from torchgeo_specdm import cli
 from torchgeo_specdm.comparison import f1
 from torchgeo_specdm.datamodules import MixedDataModule
 from torchgeo_specdm.datasets import OSCD, MixedDataset, SpecDMSynthetic
 from torchgeo_specdm.downstream import DownstreamChangeTask
+from torchgeo_specdm.evaluation.data import read_datamodule
 from torchgeo_specdm.export import export
 from torchgeo_specdm.models import JointDenoiser, TwoStreamAutoencoder
 from torchgeo_specdm.pipeline import SpecDMPipeline
@@ -35,7 +41,10 @@ QUIET = {'accelerator': 'cpu', 'logger': False, 'enable_progress_bar': False, 'e
 
 
 def blocks(page: str, language: str = 'python') -> list[str]:
-    text = (ROOT / page).read_text(encoding='utf-8')
+    return fenced((ROOT / page).read_text(encoding='utf-8'), language)
+
+
+def fenced(text: str, language: str) -> list[str]:
     return re.findall(rf'^```{language}\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
 
 
@@ -103,6 +112,63 @@ def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(names['data'].train_dataset) == len(names['train'])
 
 
+@pytest.mark.usefixtures('no_network')
+def test_a_folder_becomes_a_generator_and_a_mix(tmp_path: Path) -> None:
+    """The lead of own-data.md: its commands in their order, in fewer steps, and its mixed.yaml as it is printed."""
+    pytest.importorskip('h5py', reason='Landslide4Sense is HDF5')
+    write_folder(Path('data/fields'), [(32, 32)] * 10)
+    write_loveda(Path('data/loveda'), {'Train': 2, 'Val': 1})
+    write_landslides(Path('data/landslide4sense/TrainData'))
+    image, mask = scene(96, 96)
+    write_tif(Path('scene.img'), image, driver='ENVI', unit='counts')
+    write_tif(Path('classes.tif'), mask[None])
+    (printed,) = (block for block in blocks('docs/own-data.md', 'yaml') if block.startswith('# mixed.yaml'))
+    Path('mixed.yaml').write_text(printed)
+    few = {
+        'fit': '--trainer.max_steps 2 --trainer.accelerator cpu --trainer.logger false --trainer.limit_val_batches 1',
+        'sample': '--n 2 --steps 2',
+        'evaluate': '--n 4 --steps 2 --real 8 --extractors spectral --judge-steps 2 --no-usefulness --cache cache',
+    }
+    lead = (ROOT / 'docs' / 'own-data.md').read_text(encoding='utf-8').partition('## Shapes')[0]
+    path = [shlex.split(line, comments=True) for line in shell_lines(lead)]
+    steps = 'init init init fit init fit sample install evaluate fit fit'
+    assert [words[1] for words in path] == steps.split()
+    for words in path:
+        if words[0] == 'specdm' and 'examples/conf/auto.yaml' not in words:
+            quick = few.get(words[1], '').split() + ['--stage', '1'] * ('runs/try' in words)
+            quick += ['--data.steps', '2'] * ('mixed.yaml' in words)
+            assert cli.main([*words[1:], *quick]) == 0, words
+        if words[1:] == ['init', 'data/fields']:
+            config = yaml.safe_load(Path('fields.yaml').read_text())
+            # What is printed is what was written
+            assert yaml.safe_load(printed)['data']['init_args']['real']['init_args'] == config['data']['init_args']
+            Path('fields.yaml').write_text(yaml.safe_dump(shrunk(config)))
+    assert {path.name for path in Path('runs').iterdir()} == {'fields', 'try', 'mixed-fields'}
+    assert len(list(Path('synthetic/image').iterdir())) == 2
+    assert Path('report/report.html').is_file()
+
+
+DATA = [
+    (page, number)
+    for page in PAGES
+    for number, block in enumerate(blocks(str(page.relative_to(ROOT)), 'yaml'))
+    if re.search(r'^data:', block, re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(('page', 'number'), DATA, ids=lambda value: getattr(value, 'stem', value))
+def test_data_of_yaml_names_what_there_is(page: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ``data:`` of a page is read as ``specdm fit`` reads it: its classes, their arguments and the types."""
+    Path('fields.py').write_text(blocks('docs/own-data.md')[0])
+    monkeypatch.syspath_prepend(Path.cwd())
+    text = blocks(str(page.relative_to(ROOT)), 'yaml')[number]
+    # What a comment offers holds as well
+    offered = re.sub(r'^( +)# (\w+: (?!\.\.\.).*)$', r'\1\2', text, flags=re.MULTILINE)
+    for written in {text, offered}:
+        Path('config.yaml').write_text(written)
+        assert isinstance(read_datamodule(Path('config.yaml')), NonGeoDataModule)
+
+
 def test_cache() -> None:
     generator(tiny_spec('segmentation'), 'runs/oscd/checkpoint')
     assert len(run('docs/cache.md', SpecDMSynthetic=SpecDMSynthetic)['synthetic']) == 4
@@ -150,9 +216,9 @@ def test_downstream(oscd: Path) -> None:
     assert f1(names['counts']).shape == (1, 2)
 
 
-def commands(page: Path) -> list[str]:
-    """The lines of a page's shell blocks, those that go on in the next line joined."""
-    text = '\n'.join(blocks(str(page.relative_to(ROOT)), 'bash')).replace('\\\n', ' ')
+def shell_lines(page: str) -> list[str]:
+    """The lines of the shell blocks in the text of a page, those that go on in the next line joined."""
+    text = '\n'.join(fenced(page, 'bash')).replace('\\\n', ' ')
     return [line.partition('&& ')[2] or line for line in text.splitlines() if line.strip() and not line.startswith('#')]
 
 
@@ -160,7 +226,7 @@ def commands(page: Path) -> list[str]:
 def test_commands_exist(page: Path) -> None:
     """Options that a subcommand knows, and files of the repository that are there."""
     parser = cli._parser()
-    for line in commands(page):
+    for line in shell_lines(page.read_text(encoding='utf-8')):
         words = shlex.split(line, comments=True)
         for word in words:
             if word.startswith('examples/') and '*' not in word:

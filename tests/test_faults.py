@@ -16,7 +16,8 @@ from torchgeo_specdm.datasets.splitters import ByPattern
 from torchgeo_specdm.pipeline import SpecDMPipeline
 
 DTYPES = ['uint8', 'int8', 'uint16', 'int16', 'uint32', 'int32', 'uint64', 'int64', 'float16', 'float32', 'float64']
-Arrays = tuple[list[np.ndarray], list[np.ndarray]]
+# Images and masks; of two dates, the later images too
+Arrays = tuple[list[np.ndarray], ...]
 
 
 def arrays(count: int = 6, bands: int = 3, size: int = 16, dtype: str = 'uint16', classes: int = 3) -> Arrays:
@@ -25,8 +26,17 @@ def arrays(count: int = 6, bands: int = 3, size: int = 16, dtype: str = 'uint16'
     return [(30 * mask + random.integers(30, size=(bands, size, size))).astype(dtype) for mask in masks], masks
 
 
+def two_dates(changed: str) -> Arrays:
+    """Six triples, of which those that ``changed`` names show a change in half of their pixels."""
+    earlier, _ = arrays(6)
+    masks = [np.full((16, 16), 0) for _ in earlier]
+    for number in map(int, changed):
+        masks[number][:8] = 1
+    return earlier, masks, [image + 40 * mask.astype(image.dtype) for image, mask in zip(earlier, masks, strict=True)]
+
+
 def write(root: Path, data: Arrays) -> None:
-    for name, values in zip(('image', 'mask'), data, strict=True):
+    for name, values in zip(('image', 'mask', 'later'), data, strict=False):
         (root / name).mkdir()
         for number, array in enumerate(values):
             np.save(root / name / f'{number}.npy', array)
@@ -45,6 +55,7 @@ def fit(root: Path, data: Arrays, patch_size: int | str = 16, split: dict[str, s
     if split:
         splitter = {'class_path': 'torchgeo_specdm.datasets.splitters.ByPattern', 'init_args': split}  # type: ignore[dict-item]
     given = {'root': str(root), 'image': 'image/*.npy', 'mask': 'mask/*.npy', 'patch_size': patch_size}
+    given |= {'later_image': 'later/*.npy'} if len(data) == 3 else {}
     given |= {'declared': declared(data, **about), 'batch_size': 2, 'splitter': splitter}
     models = {'AutoencoderTask': {'width': [8, 8], 'depth': 1}, 'LatentDiffusionTask': {'widths': [32], 'depth': 1}}
     config = {
@@ -75,6 +86,7 @@ def absent_from_train() -> Arrays:
 
 ONE_EACH = {'train': '0', 'val': '1', 'test': ''}
 FIRST_FIVE = {'train': '[0-4]', 'val': '5', 'test': ''}
+CHANGE = {'classes': ['no change', 'change'], 'split': FIRST_FIVE}
 
 
 @pytest.mark.parametrize(
@@ -87,14 +99,20 @@ FIRST_FIVE = {'train': '[0-4]', 'val': '5', 'test': ''}
         (lambda: arrays(bands=400), {}),
         (lambda: arrays(size=7), {'patch_size': 'auto'}),
         (lambda: ([np.zeros((3, 16, 16), np.uint8)] * 6, arrays()[1]), {}),
+        (lambda: two_dates('05'), CHANGE),
+        (lambda: two_dates(''), CHANGE),
+        (lambda: two_dates('5'), CHANGE),
     ],
-    ids=['gaps', 'absent from train', 'one sample each', '1 band', '400 bands', '7 px', 'blank'],
+    ids=[
+        *('gaps', 'absent from train', 'one sample each', '1 band', '400 bands', '7 px', 'blank'),
+        *('empty change masks', 'no change at all', 'change absent from train'),
+    ],
 )
 def test_it_works(tmp_path: Path, data: Callable[[], Arrays], options: dict[str, Any]) -> None:
     made = data()
     assert fit(tmp_path, made, **options) == 0
     sample = SpecDMPipeline.from_pretrained(tmp_path / 'run' / 'checkpoint').sample([0, 1], steps=2)
-    assert sample['image'].shape[1] == len(made[0][0])
+    assert sample['image'].shape[-3] == len(made[0][0])
     assert sample['image'].isfinite().all()
 
 

@@ -56,6 +56,18 @@ def choose_patch_size(wanted: int | str, shapes: Sequence[tuple[int, int]]) -> i
     raise SpecDMError(f'the smallest raster is {least} px wide or high; a patch has at least 4 px')
 
 
+def choose_overlap(patches: int) -> float:
+    """Share of a train patch that its neighbour covers too, for rasters that are larger than a patch.
+
+    Half, as in the presets of OSCD, so that a field is not always cut at the same place; none where there are many
+    patches already, each of which is encoded in eight orientations and kept in memory.
+
+    Args:
+        patches: How many there are without overlap.
+    """
+    return 0.5 if patches < _MANY_PAIRS else 0.0
+
+
 def choose_sizes(spec: DatasetSpec, pairs: int) -> Sizes:
     """Sizes for a dataset.
 

@@ -4,6 +4,7 @@ A configuration with a list ``stages:`` stands for one configuration per stage: 
 which the stage is merged. Any other configuration is one stage and goes to Lightning as it is.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from torchgeo_specdm.errors import SpecDMError
+
+_NO_DATA = re.compile(r'arguments are required: .*\.data\b')
 
 
 @dataclass(frozen=True)
@@ -99,4 +102,6 @@ def to_the_point(message: str) -> str:
     noise = ('Does not validate', 'Subtypes:', 'Errors:', "- Expected a <class 'NoneType'>", 'Given value')
     lines = [line.strip() for line in message.splitlines()]
     text = ' '.join(line.removeprefix('- ') for line in lines if not line.startswith(noise))
+    if _NO_DATA.search(text):
+        text += '. The data can come from a second file, --config FILE, which "specdm init DATASET" writes'
     return text.replace('Expected a dot import path string:', 'there is no class called')

@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from torchgeo.datasets import LEVIRCD, LoveDA
+from torchgeo.datasets import LEVIRCD, ChaBuD, LEVIRCDPlus, LoveDA
 
-from tests.data.torchgeo.data import write_levircd, write_loveda
+from tests.data.torchgeo.data import write_chabud, write_levircd, write_levircdplus, write_loveda
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.datamodules import GeneratorDataModule, TorchGeoDataModule
 from torchgeo_specdm.datasets.ground import ground, overlapping
@@ -36,6 +36,19 @@ LEVIRCD_ = {
     'source': 'torchgeo.datasets.LEVIRCD',
     'patch_size': 16,
     'declared': RGB | {'classes': ['no change', 'change'], 'name': 'LEVIR-CD'},
+}
+CHABUD = {
+    'source': 'torchgeo.datasets.ChaBuD',
+    'splits': {'train': 'train', 'val': 'val'},
+    'patch_size': 16,
+    'declared': {
+        'classes': ['no change', 'burned area'],
+        'name': 'ChaBuD',
+        'band_names': list(ChaBuD.all_bands),
+        'unit': 'reflectance x 10000',
+        'value_range': [0, 10000],
+        'dtype': 'uint16',
+    },
 }
 THREE_KEYS = {
     'source': 'tests.fake.ThreeKeys',
@@ -94,6 +107,41 @@ def test_levircd_is_change_detection_with_bands_chosen(tmp_path: Path) -> None:
     assert torch.equal(sample['image'], raw[0]['image'][:, [2, 0], :16, 16:])
     assert torch.equal(sample['mask'], raw[0]['mask'][:, :16, 16:])
     assert [len(d) for d in (module.train_dataset, module.val_dataset, module.test_dataset)] == [24, 8, 8]
+    GeneratorDataModule(module).setup('fit')
+
+
+def test_levircdplus_has_no_val_split(tmp_path: Path) -> None:
+    write_levircdplus(tmp_path / 'data')
+    given = LEVIRCD_ | {'source': 'torchgeo.datasets.LEVIRCDPlus', 'splits': {'train': 'train', 'test': 'test'}}
+    module = opened(tmp_path, given, splitter=BY_SEED)
+    module.setup('test')
+    parts = [module.train_dataset, module.val_dataset, module.test_dataset]
+    raw = {split: LEVIRCDPlus(str(tmp_path / 'data'), split=split) for split in ('train', 'test')}
+    for part, served in zip(parts, [raw['train'], raw['train'], raw['test']], strict=True):
+        sample = served[part.numbers[0]]
+        assert torch.equal(part[3]['image'], sample['image'][..., 16:, 16:])
+        assert torch.equal(part[3]['mask'], sample['mask'][..., 16:, 16:])
+    assert sorted(parts[0].numbers + parts[1].numbers) == list(range(6))
+    assert parts[0].spec.task == 'change'
+    # The datamodule deals them itself, by a seed
+    own = opened(tmp_path, LEVIRCD_, source='torchgeo.datamodules.LEVIRCDPlusDataModule')
+    assert len(own.train_dataset) + len(own.val_dataset) == 6 * 4
+
+
+def test_chabud_is_change_detection_in_twelve_bands(tmp_path: Path) -> None:
+    pytest.importorskip('h5py', reason='ChaBuD is HDF5')
+    write_chabud(tmp_path / 'data')
+    module = opened(tmp_path, CHABUD)
+    raw = ChaBuD(str(tmp_path / 'data'))
+    # A place without a first date is left out by the class
+    assert [len(d) for d in (module.train_dataset, module.val_dataset)] == [7 * 4, 2 * 4]
+    sample = module.train_dataset[6]
+    assert torch.equal(sample['image'], raw[1]['image'][..., 16:, :16])
+    assert torch.equal(sample['mask'], raw[1]['mask'][..., 16:, :16])
+    spec = module.train_dataset.spec
+    assert (spec.task, spec.bands, spec.image_shape) == ('change', ChaBuD.all_bands, (2, 12, 16, 16))
+    module.setup('test')
+    assert module.test_dataset is None
     GeneratorDataModule(module).setup('fit')
 
 

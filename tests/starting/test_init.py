@@ -7,14 +7,22 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.io import savemat
 
-from tests.data.torchgeo.data import write_levircd, write_loveda
+from tests.data.torchgeo.data import (
+    write_chabud,
+    write_landslides,
+    write_levircd,
+    write_levircdplus,
+    write_loveda,
+)
 from tests.datasets.test_scene import write as write_scene
-from tests.rasters import write_folder, write_tif
+from tests.rasters import NAMES, scene, write_folder, write_netcdf, write_tif
 from tests.test_examples import TRAINER, shrunk
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.evaluation.data import read_datamodule
 from torchgeo_specdm.pipeline import SpecDMPipeline
+from torchgeo_specdm.starting.drafts import Draft, add_overlap
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +50,62 @@ def levircd() -> list[str]:
     return ['torchgeo.datamodules.LEVIRCDDataModule', '--arg', 'root=data/levircd']
 
 
+def levircdplus() -> list[str]:
+    write_levircdplus(Path('data/levircdplus'))
+    return ['torchgeo.datasets.LEVIRCDPlus', '--arg', 'root=data/levircdplus']
+
+
+def chabud() -> list[str]:
+    pytest.importorskip('h5py', reason='ChaBuD is HDF5')
+    write_chabud(Path('data/chabud'))
+    return ['torchgeo.datasets.ChaBuD', '--arg', 'root=data/chabud']
+
+
+def landslides() -> list[str]:
+    pytest.importorskip('h5py', reason='Landslide4Sense is HDF5')
+    write_landslides(Path('data/TrainData'))
+    return ['data/TrainData', '--image', 'img/image_*.h5', '--mask', 'mask/mask_*.h5']
+
+
 def three_keys() -> list[str]:
     return ['tests.fake.ThreeKeys', '--arg', 'length=8']
+
+
+def envi() -> list[str]:
+    image, mask = scene(96, 96)
+    write_tif(Path('data/valley.img'), image, driver='ENVI', unit='counts')
+    write_tif(Path('data/classes.tif'), mask[None])
+    return ['data/valley.img', '--mask', 'data/classes.tif']
+
+
+def matlab() -> list[str]:
+    image, mask = scene(96, 96)
+    Path('data').mkdir()
+    savemat('data/valley.mat', {'cube': image.transpose(1, 2, 0), 'gt': mask})
+    return ['data/valley.mat#cube', '--mask', 'data/valley.mat#gt']
+
+
+def numpy() -> list[str]:
+    for number in range(8):
+        for name, values in zip(('image', 'mask'), scene(32, 32, seed=number), strict=True):
+            Path('data/fields', name).mkdir(parents=True, exist_ok=True)
+            np.save(Path('data/fields', name, f'{number}.npy'), values)
+    return ['data/fields']
+
+
+def netcdf() -> list[str]:
+    for number in range(8):
+        image, mask = scene(32, 32, seed=number)
+        write_netcdf(Path(f'data/fields/{number}.nc'), reflectance=image, label=mask)
+    return ['data/fields', '--image', '*.nc#reflectance', '--mask', '*.nc#label']
+
+
+def triples() -> list[str]:
+    for number in range(8):
+        (before, ground), (after, other) = scene(32, 32, seed=number), scene(32, 32, seed=100 + number)
+        for name, values in {'A': before, 'B': after, 'label': (ground != other).astype(np.uint8)[None]}.items():
+            write_tif(Path('data/places') / name / f'{number}.tif', values, unit='counts')
+    return ['data/places']
 
 
 def init(*arguments: str) -> str:
@@ -51,7 +113,13 @@ def init(*arguments: str) -> str:
     return Path('mine.yaml').read_text()
 
 
-@pytest.mark.parametrize('dataset', [folder, valley, loveda, levircd, three_keys])
+FOLDERS = [folder, numpy, netcdf, landslides, triples]
+SCENES = [valley, envi, matlab]
+CLASSES = [loveda, levircd, levircdplus, chabud, three_keys]
+CHANGE = [levircd, levircdplus, chabud, three_keys, triples]
+
+
+@pytest.mark.parametrize('dataset', FOLDERS + SCENES + CLASSES)
 def test_what_it_writes_trains(dataset: Any) -> None:
     config = yaml.safe_load(init(*dataset()))
     small = shrunk(config)
@@ -62,6 +130,7 @@ def test_what_it_writes_trains(dataset: Any) -> None:
     spec = SpecDMPipeline.read_spec(Path(config['trainer']['default_root_dir']) / 'checkpoint')
     assert spec.patch_size == config['data']['init_args']['patch_size']
     assert spec.name == config['data']['init_args']['declared']['name']
+    assert spec.task == ('change' if dataset in CHANGE else 'segmentation')
 
 
 def test_measures_are_those_of_the_files() -> None:
@@ -95,6 +164,43 @@ def test_all_that_is_guessed_has_a_comment() -> None:
         place = next(number for number, line in enumerate(lines) if line.startswith(f'{key}:'))
         comment = ' '.join(line for line in lines[place - 4 : place] if line.startswith('#'))
         assert word in comment, key
+
+
+@pytest.mark.parametrize(('size', 'files', 'overlap'), [(32, 10, None), (40, 10, 0.5), (640, 450, 0.0)])
+def test_overlap_is_recommended_where_an_image_exceeds_a_patch(size: int, files: int, overlap: float | None) -> None:
+    """Of 450 images of 640 px there are 11 250 patches of 128 px without; headers are read, no pixel."""
+    draft = Draft('fields', 'FolderDataModule', {})
+    add_overlap(draft, [(size, size)] * min(files, 200), files)
+    assert draft.arguments.get('overlap') == overlap
+    assert ('neighbour covers too' in draft.notes.get('overlap', '')) == (overlap is not None)
+
+
+def test_good_news_is_said_of_each_split(capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(Path('data/fields'), [(32, 32)] * 10)
+    init('data/fields')
+    said = capsys.readouterr().out.splitlines()
+    for name, count in {'train': 6, 'val': 2, 'test': 2}.items():
+        news = said[said.index(f'{name}: {count} patches of 32 px') + 1]
+        of = 'another train patch' if name == 'train' else 'a train patch'
+        assert news == f'  blank or without a label: 0.0%; near-duplicates of {of}: 0 of {count}'
+
+
+def test_what_is_not_checked_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(Path('data/fields'), [(6, 6)] * 10)
+    init('data/fields')
+    said = capsys.readouterr().out
+    assert said.count(': not checked, for patches are smaller than 8 px') == 3
+    assert said.count('blank or without a label: 0.0%') == 3
+
+
+def test_blank_data_is_called_blank(capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path('data/fields')
+    scenes = write_folder(root, [(32, 32)] * 10)
+    for value, said in ((0, 'looked at are blank: nothing to learn'), (7, 'looked at are 7 or blank: nothing')):
+        for number, (image, _) in enumerate(scenes):
+            write_tif(root / 'image' / f'a{number}.tif', np.full_like(image, value), names=NAMES, unit='DN')
+        assert main(['init', 'data/fields']) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_bands_in_absorption_are_pointed_out() -> None:

@@ -1,4 +1,4 @@
-"""Rasters that are plain arrays: ``.npy`` and the matrices of ``.mat`` (up to version 7). Nothing is unpickled."""
+"""Rasters that are plain arrays: ``.npy``, ``.h5`` and the matrices of ``.mat``. Nothing is unpickled."""
 
 import tokenize
 import zlib
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from torchgeo_specdm.datasets import hdf5
+from torchgeo_specdm.datasets.hdf5 import HDF5Array, HDF5Raster, planes
 from torchgeo_specdm.datasets.rasters import Pixels, Raster
 from torchgeo_specdm.errors import RasterError
 
-SUFFIXES = ('.npy', '.mat')
+SUFFIXES = ('.npy', '.mat', *hdf5.SUFFIXES)
 # What NumPy and SciPy raise for bytes that are no array; a size that no memory holds is among them
 _DAMAGE = (
     *(OSError, EOFError, MatReadError, zlib.error, tokenize.TokenError, SyntaxError, MemoryError, NotImplementedError),
@@ -45,18 +47,20 @@ class ArrayRaster(Raster):
         return Pixels(values, np.isfinite(values))
 
 
-def load_array(name: str | Path) -> NDArray[Any]:
-    """The array of a ``.npy`` file (mapped, not read) or a ``.mat`` file.
+def load_array(name: str | Path) -> NDArray[Any] | HDF5Array:
+    """The array of a ``.npy`` file (mapped, not read), of a ``.mat`` file, or of an HDF5 file (not read).
 
     Args:
-        name: The file, or ``FILE#VARIABLE`` for a ``.mat`` file with several.
+        name: The file, or ``FILE#VARIABLE`` for one with several.
 
     Raises:
-        RasterError: It is missing, damaged, holds objects, or the variable is not there.
+        RasterError: It is missing, damaged, holds objects, the variable is not there, or h5py is not installed.
     """
     path, _, variable = str(name).partition('#')
     if not Path(path).is_file():
         raise RasterError(f'{path} is missing')
+    if path.endswith(hdf5.SUFFIXES) or (path.endswith('.mat') and hdf5.is_hdf5(path)):
+        return hdf5.find_array(path, variable)
     try:
         array = np.load(path, 'r', allow_pickle=False) if path.endswith('.npy') else _matrix(path, variable)
     except RasterError:
@@ -76,20 +80,20 @@ def _matrix(path: str, variable: str) -> NDArray[Any]:
     return np.asarray(found[variable or next(iter(found))])
 
 
-def open_mask(name: str) -> ArrayRaster:
+def open_mask(name: str) -> Raster:
     """The mask in an array ``(H, W)``, with axes of one entry anywhere.
 
     Raises:
         RasterError: It cannot be read, or has more axes.
     """
     array = load_array(name)
-    labels = array.squeeze()
-    if labels.ndim != 2:
+    if sum(size != 1 for size in array.shape) != 2:
         raise RasterError(f'{name} is {array.shape}; a mask has two axes, rows and columns')
-    return ArrayRaster.of(labels[None], name)
+    rows_then_columns = iter('rc')
+    return _raster(array, ''.join('1' if size == 1 else next(rows_then_columns) for size in array.shape), name)
 
 
-def open_image(name: str, shape: tuple[int, int]) -> ArrayRaster:
+def open_image(name: str, shape: tuple[int, int]) -> Raster:
     """The image in an array ``(C, H, W)``, ``(H, W, C)`` or, of one band, ``(H, W)``.
 
     Args:
@@ -101,9 +105,15 @@ def open_image(name: str, shape: tuple[int, int]) -> ArrayRaster:
     """
     array = load_array(name)
     if array.shape == shape:
-        return ArrayRaster.of(array[None], name)
+        return _raster(array, 'rc', name)
     first, last = array.shape[1:] == shape, array.shape[:-1] == shape
-    if array.ndim != 3 or first == last:
+    if len(array.shape) != 3 or first == last:
         how = 'both ways: store it as GeoTIFF' if first and last else 'in no way: an image has rows, columns and bands'
         raise RasterError(f'{name} is {array.shape} and its mask {shape}, which fit {how}')
-    return ArrayRaster.of(array if first else np.moveaxis(array, 2, 0), name)
+    return _raster(array, 'brc' if first else 'rcb', name)
+
+
+def _raster(array: NDArray[Any] | HDF5Array, axes: str, name: str) -> Raster:
+    if isinstance(array, HDF5Array):
+        return HDF5Raster.of(array, axes, name)
+    return ArrayRaster.of(planes(array, axes), name)

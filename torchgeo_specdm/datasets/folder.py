@@ -31,7 +31,7 @@ class FolderDataset(Plotted):
     Args:
         root: The folder.
         image: Pattern of the images in it, as ``image/*.tif``; ``*`` stands for text without a slash, ``**/`` for any
-            folders, ``#NAME`` at the end for a variable of NetCDF files.
+            folders, ``#NAME`` at the end for a variable of NetCDF, HDF5 or MATLAB files.
         mask: Pattern of the masks.
         patch_size: Height and width of a patch [px], or ``auto`` (:mod:`torchgeo_specdm.sizes`).
         declared: What the files do not say.

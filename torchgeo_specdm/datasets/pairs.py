@@ -141,10 +141,8 @@ def open_rasters(images: Sequence[str], mask: str) -> tuple[list[Raster], Raster
     Raises:
         RasterError: A file is missing or cannot be read.
     """
-    target: Raster = open_mask(mask) if _is_array(mask) else open_raster(mask)
-    rasters: list[Raster] = [
-        open_image(name, target.shape) if _is_array(name) else open_raster(name) for name in images
-    ]
+    target = open_mask(mask) if _is_array(mask) else open_raster(mask)
+    rasters = [open_image(name, target.shape) if _is_array(name) else open_raster(name) for name in images]
     return rasters, target
 
 

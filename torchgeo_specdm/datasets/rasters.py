@@ -1,7 +1,7 @@
 """One raster, whatever its format: its bands, and pixels of a window in the raster's unit.
 
-GDAL reads GeoTIFF, ENVI, NetCDF and more; ``.npy`` and ``.mat`` are read as arrays. A file with several variables is
-named with one of them, ``FILE#VARIABLE``; without, the one-band variables of a NetCDF are its bands.
+GDAL reads GeoTIFF, ENVI, NetCDF and more; ``.npy``, ``.mat`` and ``.h5`` are read as arrays. A file with several
+variables is named with one of them, ``FILE#VARIABLE``; without, the one-band variables of a NetCDF are its bands.
 """
 
 import re

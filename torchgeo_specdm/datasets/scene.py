@@ -27,7 +27,8 @@ class SceneDataset(ScenePatches):
 
     Args:
         root: Folder of the files.
-        image: The image in it: a file that GDAL reads, ``.npy`` or ``.mat``; ``FILE#VARIABLE`` where it has several.
+        image: The image in it: a file that GDAL reads, ``.npy``, ``.mat`` or ``.h5``; ``FILE#VARIABLE`` where it has
+            several.
         mask: The mask, likewise.
         patch_size: Height and width of a patch [px], or ``auto`` (:mod:`torchgeo_specdm.sizes`).
         declared: What the files do not say.

@@ -29,14 +29,13 @@ def finish(draft: Draft, findings: Findings, command: str) -> str:
         command: What the file was written by.
 
     Raises:
-        SpecDMError: All pixels that were looked at are 0 or of one value.
+        SpecDMError: All pixels that were looked at are blank (0 in all bands) or of one value.
     """
     train, spec = findings.parts['train'], findings.spec
     low, high = float(train.low.min()), float(train.high.max())
     if not low < high:
-        raise SpecDMError(
-            f'all pixels of the train patches that were looked at are blank, or {low:g}: nothing to learn'
-        )
+        what = f'{low:g} or blank' if low == high else 'blank'
+        raise SpecDMError(f'all pixels of the train patches that were looked at are {what}: nothing to learn')
     draft.arguments['declared']['value_range'] = [float(f'{low:g}'), float(f'{high:g}')]
     sizes = choose_sizes(spec, train.patches)
     config: dict[str, Any] = {

@@ -13,10 +13,12 @@ from torchgeo_specdm.datasets.arrays import ArrayRaster
 from torchgeo_specdm.datasets.described import Keys, dates_and_mask
 from torchgeo_specdm.datasets.folder import matching_files
 from torchgeo_specdm.datasets.pairs import open_rasters
+from torchgeo_specdm.datasets.patches import patch_origins
 from torchgeo_specdm.datasets.rasters import Raster
 from torchgeo_specdm.datasets.sources import Source, load_class, open_source
 from torchgeo_specdm.datasets.splitters import SPLITS, BySeed
 from torchgeo_specdm.errors import SpecDMError
+from torchgeo_specdm.sizes import AUTO, choose_overlap, choose_patch_size
 from torchgeo_specdm.starting.patterns import guess_patterns
 
 # Masks that are read for their values
@@ -103,6 +105,7 @@ def _folder(root: Path, image: str | None, mask: str | None, later: str | None) 
     every = list(files.values())
     some = every[:: max(1, len(every) // _MASKS)]
     opened = [open_rasters(paths[:-1], paths[-1]) for paths in some]
+    add_overlap(draft, [target.shape for _, target in opened], len(every))
     values = _values(target for _, target in opened)
     _declare(draft, opened[0][0][0], len(keys) - 1, values, f'{len(some)} of {len(every)} masks')
     return draft
@@ -114,6 +117,7 @@ def _scene(image: str, mask: str, later: str | None) -> Draft:
     draft.arguments['splitter'] = {'class_path': 'torchgeo_specdm.datasets.areas.Blocks', 'init_args': {'seed': 0}}
     draft.notes['splitter'] = 'guessed: blocks of the scene are dealt at random, with a gap between the splits'
     images, target = open_rasters([image, *([later] if later else [])], mask)
+    add_overlap(draft, [target.shape], 1)
     _declare(draft, images[0], len(images), _values([target]), 'the mask')
     return draft
 
@@ -142,6 +146,7 @@ def _class(path: str, arguments: dict[str, Any]) -> Draft:
     some = range(0, len(train), max(1, len(train) // _MASKS))
     pairs = [dates_and_mask(train[number], keys, f'sample {number} of {path}') for number in some]
     dates = pairs[0][0]
+    add_overlap(draft, [dates[0].shape[1:]], len(train))
     values = _values(ArrayRaster.of(mask[None], path) for _, mask in pairs)
     _declare(draft, ArrayRaster.of(dates[0], path), len(dates), values, f'{len(pairs)} of {len(train)} train masks')
     draft.arguments['declared']['dtype'] = 'float32'
@@ -173,6 +178,28 @@ def _serves(source: Source, split: str, keys: Keys) -> bool:
 
 def _add_splitter(draft: Draft, class_path: str, shares: Mapping[str, float] | None = None) -> None:
     draft.arguments['splitter'] = {'class_path': class_path, **({'init_args': dict(shares)} if shares else {})}
+
+
+def add_overlap(draft: Draft, shapes: Sequence[tuple[int, int]], rasters: int) -> None:
+    """Recommend an overlap where a raster is larger than a patch.
+
+    Args:
+        draft: Gets the argument and its note.
+        shapes: Height and width of the rasters that were looked at [px].
+        rasters: How many there are.
+
+    Raises:
+        SpecDMError: A raster is smaller than any patch.
+    """
+    size = choose_patch_size(AUTO, shapes if len(shapes) > 1 else list(shapes) * rasters)
+    if all(shape == (size, size) for shape in shapes):
+        return
+    patches = sum(len(patch_origins(*shape, size)) for shape in shapes) * rasters // len(shapes)
+    draft.arguments['overlap'] = choose_overlap(patches)
+    draft.notes['overlap'] = (
+        'recommended: share of a train patch that its neighbour covers too. 0.5 serves a pixel in about four patches, '
+        'elsewhere in each; 0 in one. Patches that overlap show no other ground; more of them take longer to encode'
+    )
 
 
 def _values(masks: Any) -> Counter[float]:

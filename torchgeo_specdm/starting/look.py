@@ -36,7 +36,7 @@ class Part:
         high: Highest value of each band, ``(C,)``.
         saturated: Share of values that are the largest of their integer type.
         blank: Share of patches that are of one value, or without a label.
-        signatures: Block means of those that are not, for near-duplicates; None of patches under 8 px.
+        signatures: Block means of those that are not, for near-duplicates, ``(M, C, 8, 8)``; none under 8 px.
     """
 
     patches: int
@@ -47,7 +47,7 @@ class Part:
     high: Tensor
     saturated: float
     blank: float
-    signatures: Tensor | None
+    signatures: Tensor
 
 
 @dataclass(frozen=True)
@@ -79,29 +79,38 @@ class Findings:
         return found + self._duplicates()
 
     def _duplicates(self) -> list[str]:
-        found, train = [], self.parts['train'].signatures
-        for name, part in self.parts.items():
-            if (
-                name == 'train'
-                or train is None
-                or part.signatures is None
-                or not len(part.signatures)
-                or not len(train)
-            ):
-                continue
-            groups = near_duplicate_groups(torch.cat([train, part.signatures]))
-            shared = int(torch.isin(groups[len(train) :], groups[: len(train)]).sum())
-            if shared:
-                found.append(
-                    f'{shared} of {len(part.signatures)} {name} patches looked at nearly equal one of {len(train)} '
-                    'train patches: split by place'
-                )
-        return found
+        return [
+            f'{shared} of {len(part.signatures)} {name} patches looked at nearly equal one of '
+            f'{len(self.parts["train"].signatures)} train patches: split by place'
+            for name, part in self.parts.items()
+            if name != 'train' and (shared := self.near_duplicates(name))
+        ]
+
+    def near_duplicates(self, name: str) -> int:
+        """How many patches of a split nearly equal a train patch; of train, another one. Blank ones are left out."""
+        part, train = self.parts[name].signatures, self.parts['train'].signatures
+        if not len(part) or not len(train):
+            return 0
+        if name == 'train':
+            groups = near_duplicate_groups(train)
+            return int((groups.bincount()[groups] > 1).sum())
+        groups = near_duplicate_groups(torch.cat([train, part]))
+        return int(torch.isin(groups[len(train) :], groups[: len(train)]).sum())
 
     def _splits(self) -> Iterator[str]:
+        """Good news too: what was checked and how, or why it was not."""
         for name, part in self.parts.items():
             looked = '' if part.looked == part.patches else f', {part.looked} of them looked at'
             yield f'{name}: {part.patches} patches of {self.spec.patch_size} px{looked}'
+            yield f'  blank or without a label: {part.blank:.1%}; near-duplicates {self._of_train(name, part)}'
+
+    def _of_train(self, name: str, part: Part) -> str:
+        other, train = 'of another train patch' if name == 'train' else 'of a train patch', self.parts['train']
+        if self.spec.patch_size < BLOCKS:
+            return f'{other}: not checked, for patches are smaller than {BLOCKS} px'
+        if not len(part.signatures) or not len(train.signatures):
+            return f'{other}: not checked, for all {name if len(train.signatures) else "train"} patches are blank'
+        return f'{other}: {self.near_duplicates(name)} of {len(part.signatures)}'
 
     def _values(self) -> Iterator[str]:
         train, spec = self.parts['train'], self.spec
@@ -166,5 +175,5 @@ def _part(dataset: Any, spec: DatasetSpec) -> Part:
         high=high,
         saturated=saturated / max(1, count * spec.num_bands),
         blank=blank / len(chosen),
-        signatures=torch.cat([torch.zeros(shape), *signatures]) if spec.patch_size >= BLOCKS else None,
+        signatures=torch.cat([torch.zeros(shape), *signatures]),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from torchgeo_specdm.datasets.splitters import SPLITS
 from torchgeo_specdm.errors import SpecDMError
 
-_SUFFIXES = ('.tif', '.tiff', '.img', '.nc', '.npy', '.mat', '.png', '.jp2', '.dat', '.bsq')
+_SUFFIXES = ('.tif', '.tiff', '.img', '.nc', '.npy', '.mat', '.h5', '.hdf5', '.png', '.jp2', '.dat', '.bsq')
 _MASK = re.compile(r'mask|label|gt|annotation|cm|target', re.IGNORECASE)
 
 
