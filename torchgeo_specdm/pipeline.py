@@ -228,9 +228,11 @@ class SpecDMPipeline:
         return self.latent_mean.view(-1, 1, 1).to(z), self.latent_std.view(-1, 1, 1).to(z)
 
     def _as_stored(self, image: Tensor) -> Tensor:
+        """Decoded images in the values of their type; ``image`` itself is changed."""
         if not np.issubdtype(np.dtype(self.spec.dtype), np.integer):
             return image.float()
-        return image.float().round().clamp(*self.spec.limits)
+        # In place: fresh memory for hundreds of bands takes longer than the arithmetic
+        return image.float().round_().clamp_(*self.spec.limits)
 
     def save_pretrained(self, folder: str | Path, half_precision: bool = False) -> None:
         """Write the checkpoint; a folder that exists is replaced as a whole.

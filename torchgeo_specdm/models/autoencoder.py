@@ -123,7 +123,8 @@ class PairAutoencoder(nn.Module):
 
     def denormalize(self, x: Tensor) -> Tensor:
         """Inverse of :meth:`normalize`: ``(B, T*C, H, W)`` to images in raw units."""
-        return unfold_dates(x, self.num_dates) * self._per_band(self.gain) + self._per_band(self.offset)
+        # The sum in place: it is large
+        return (unfold_dates(x, self.num_dates) * self._per_band(self.gain)).add_(self._per_band(self.offset))
 
     def encode(self, image: Tensor, mask: Tensor) -> Posterior:
         """Encode a batch.
