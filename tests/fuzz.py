@@ -7,7 +7,9 @@ runs or a file outside of the folder. A few hundred mutations run in the suite (
 """
 
 import argparse
+import contextlib
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -53,6 +55,7 @@ from torchgeo_specdm.exporting.writing import claimed
 from torchgeo_specdm.fit import SpecDMCLI, run_stages
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.stages import plan
+from torchgeo_specdm.tasks.generator import GeneratorTask
 
 CONF = Path(__file__).parents[1] / 'examples' / 'conf'
 # What a child may take beside what it starts with [byte], and how long one mutation may last [s]
@@ -242,7 +245,16 @@ def _evaluated(folder: Path) -> None:
 
 def _fitted(folder: Path) -> None:
     """As ``specdm fit`` makes trainer, model and data, but for the training."""
-    with mock.patch.object(SpecDMCLI, 'fit', lambda cli, model, datamodule=None, **_: _set_up(datamodule)):
+
+    def fit(cli: SpecDMCLI, model: Any, datamodule: Any = None, **_: Any) -> None:
+        # Of any other model, Lightning is to judge
+        if isinstance(model, GeneratorTask):
+            wrapped = model.wrap_datamodule(datamodule, folder / 'run')
+            wrapped.setup('fit')
+            _set_up(datamodule)
+
+    quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+    with mock.patch.object(SpecDMCLI, 'fit', fit), quiet[0], quiet[1]:
         run_stages('fit', [str(folder / 'a.yaml')], [])
 
 
