@@ -1,6 +1,6 @@
 """Runs that are killed at random moments: the same command completes, and what it leaves is that of a quiet run.
 
-Three kills of each command are part of the suite (``tests/test_kill.py``), more with
+A few kills of each command are part of the suite (``tests/test_kill.py``), more with
 
     python -m tests.kill --kills 50 --seed 0
 
