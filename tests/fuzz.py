@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -370,6 +371,8 @@ def _confined(target: Target, examples: int, seed: int | None, folder: Path) -> 
     size = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     os.chdir(folder)
+    # Lightning's notes on each trainer
+    logging.disable()
 
     def watch(event: str, args: tuple[Any, ...]) -> None:
         if event in CODE:
