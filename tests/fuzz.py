@@ -9,7 +9,9 @@ runs or a file outside of the folder. A few hundred mutations run in the suite (
 import argparse
 import contextlib
 import hashlib
+import io
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -54,6 +56,7 @@ from torchgeo_specdm.exporting.writing import claimed
 from torchgeo_specdm.fit import SpecDMCLI, run_stages
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.stages import plan
+from torchgeo_specdm.tasks.generator import GeneratorTask
 
 with contextlib.suppress(ImportError):
     # Not in the child: its import asks the system for the processor
@@ -252,7 +255,16 @@ def _evaluated(folder: Path) -> None:
 
 def _fitted(folder: Path) -> None:
     """As ``specdm fit`` makes trainer, model and data, but for the training."""
-    with mock.patch.object(SpecDMCLI, 'fit', lambda cli, model, datamodule=None, **_: _set_up(datamodule)):
+
+    def fit(cli: SpecDMCLI, model: Any, datamodule: Any = None, **_: Any) -> None:
+        # Of any other model, Lightning is to judge
+        if isinstance(model, GeneratorTask):
+            wrapped = model.wrap_datamodule(datamodule, folder / 'run')
+            wrapped.setup('fit')
+            _set_up(datamodule)
+
+    quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+    with mock.patch.object(SpecDMCLI, 'fit', fit), quiet[0], quiet[1]:
         run_stages('fit', [str(folder / 'a.yaml')], [])
 
 
@@ -369,6 +381,8 @@ def _confined(target: Target, examples: int, seed: int | None, folder: Path) -> 
     size = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     os.chdir(folder)
+    # Lightning's notes on each trainer
+    logging.disable()
 
     def watch(event: str, args: tuple[Any, ...]) -> None:
         if event in CODE:

@@ -1,6 +1,6 @@
 """Runs that are killed at random moments: the same command completes, and what it leaves is that of a quiet run.
 
-Three kills of each command are part of the suite (``tests/test_kill.py``), more with
+A few kills of each command are part of the suite (``tests/test_kill.py``), more with
 
     python -m tests.kill --kills 50 --seed 0
 
@@ -15,6 +15,7 @@ import io
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -31,14 +32,16 @@ from tests.conftest import tiny_pipeline, tiny_spec
 from torchgeo_specdm import fit as fit_module
 from torchgeo_specdm.cli import main as specdm
 from torchgeo_specdm.datasets import SpecDMSynthetic
+from torchgeo_specdm.datasets.oscd import OSCD, oscd_spec
+from torchgeo_specdm.datasets.segmunich import segmunich_spec
 from torchgeo_specdm.resume import ResumeCheckpoint
 
 SAMPLES, BLOCK = 6, 2
 TRAINER = {'accelerator': 'cpu', 'max_steps': 5, 'logger': False, 'enable_progress_bar': False}
 
 
-# States that both stages save: one after each step, and one at the end
-STATES = 12
+# States that all stages save: one after each step, and one at the end
+STATES = 18
 
 
 class _EachStep(ResumeCheckpoint):
@@ -62,20 +65,26 @@ def _quiet(*arguments: str) -> None:
             raise RuntimeError(f'specdm {" ".join(arguments)} failed')
 
 
-def fit(checkpoint: Path, folder: Path) -> None:
-    """Both stages of a generator."""
+def fit(checkpoint: Path, folder: Path, *options: str) -> None:
+    """All stages of a generator with its filter."""
     config = {
         'trainer': TRAINER | {'default_root_dir': str(folder), 'enable_model_summary': False},
         'data': {'class_path': 'tests.fake.FakeDataModule'},
         'stages': [
             {'model': {'class_path': 'AutoencoderTask', 'init_args': {'width': [16, 16], 'depth': 1}}},
             {'model': {'class_path': 'LatentDiffusionTask', 'init_args': {'widths': [32], 'depth': 1}}},
+            {'model': {'class_path': 'JudgeTask'}},
         ],
     }
     path = folder.parent / f'{folder.name}.yaml'
     path.write_text(yaml.safe_dump(config))
     with mock.patch.object(fit_module, 'ResumeCheckpoint', _EachStep):
-        _quiet('fit', '--config', str(path))
+        _quiet('fit', '--config', str(path), *options)
+
+
+def restart(checkpoint: Path, folder: Path) -> None:
+    """All stages again over a finished output."""
+    fit(checkpoint, folder, '--restart')
 
 
 def _sample(*options: str) -> Callable[[Path, Path], None]:
@@ -93,51 +102,56 @@ def materialize(checkpoint: Path, folder: Path) -> None:
 
 COMMANDS = {
     'fit': fit,
+    'restart': restart,
     'sample': _sample(),
     'export': _sample('--format', 'webdataset', '--shard-size', '3'),
+    **{name: _sample('--format', name) for name in ('npz', 'oscd', 'segmunich')},
     'materialize': materialize,
 }
+# What goes on after a kill where it is not the same command: a training that is begun anew need not be begun thrice
+SEQUELS = {'restart': fit}
+# Formats of one dataset
+SPECS = {'oscd': oscd_spec(OSCD.all_bands, 16), 'segmunich': segmunich_spec()}
 # What a command leaves: the states and locks of runs, and what killed ones leave, are none of it
-RESULTS = {
-    'fit': ('autoencoder/**/*', 'checkpoint/**/*'),
-    'sample': ('[!.]*', '*/*'),
-    'export': ('[!.]*', '*/*'),
-    'materialize': ('*/*.safetensors',),
-}
+_TRAINED = ('autoencoder/**/*', 'checkpoint/**/*')
+RESULTS = {'fit': _TRAINED, 'restart': _TRAINED, 'materialize': ('*/*.safetensors',)}
 
 
 def results(name: str, folder: Path) -> dict[str, str]:
     """SHA-256 of all that a command leaves, by the path in its folder."""
-    files = {path for pattern in RESULTS[name] for path in folder.glob(pattern) if path.is_file()}
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
+    found = {path for pattern in RESULTS.get(name, ('**/*',)) for path in folder.glob(pattern) if path.is_file()}
+    files = sorted(path for path in found if not any(part.startswith('.') for part in path.relative_to(folder).parts))
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def _child(name: str, checkpoint: Path, folder: Path, states: int) -> None:
+def _child(run: Callable[[Path, Path], None], checkpoint: Path, folder: Path, states: int) -> None:
     # Its own group, so that the processes of a killed run end with it
     os.setpgrp()
     torch.set_num_threads(1)
     _EachStep.last = states
-    COMMANDS[name](checkpoint, folder)
+    run(checkpoint, folder)
 
 
-def start(name: str, checkpoint: Path, folder: Path, states: int = 0) -> multiprocessing.Process:
+def start(
+    run: Callable[[Path, Path], None], checkpoint: Path, folder: Path, states: int = 0
+) -> multiprocessing.Process:
     """A command in a child of its own, forked: all libraries are there already; it may die after so many states."""
-    child = multiprocessing.get_context('fork').Process(target=_child, args=(name, checkpoint, folder, states))
+    child = multiprocessing.get_context('fork').Process(target=_child, args=(run, checkpoint, folder, states))
     child.start()
     return child  # type: ignore[return-value]
 
 
-def complete(name: str, checkpoint: Path, folder: Path) -> float:
+def complete(run: Callable[[Path, Path], None], checkpoint: Path, folder: Path) -> float:
     """Run a command to its end, and say how long it took [s].
 
     Raises:
         RuntimeError: It failed.
     """
     begin = time.monotonic()
-    child = start(name, checkpoint, folder)
+    child = start(run, checkpoint, folder)
     child.join()
     if child.exitcode:
-        raise RuntimeError(f'{name} ended with {child.exitcode}')
+        raise RuntimeError(f'the command for {folder} ended with {child.exitcode}')
     return time.monotonic() - begin
 
 
@@ -154,14 +168,18 @@ def kill(name: str, kills: int, seed: int, root: Path) -> list[str]:
         What went wrong, a line for each.
     """
     checkpoint = root / 'generator'
-    tiny_pipeline(tiny_spec('segmentation')).save_pretrained(checkpoint)
-    duration = complete(name, checkpoint, root / 'quiet')
+    tiny_pipeline(SPECS.get(name, tiny_spec('segmentation'))).save_pretrained(checkpoint)
+    command, sequel = COMMANDS[name], SEQUELS.get(name, COMMANDS[name])
+    duration = complete(sequel, checkpoint, root / 'quiet')
     expected, moments, wrong = results(name, root / 'quiet'), random.Random(seed), []
     for number in range(kills):
         folder, moment = root / f'killed{number}', moments.uniform(0, duration)
-        states = moments.randint(1, STATES) if name == 'fit' and number % 2 else 0
+        states = moments.randint(1, STATES) if name in ('fit', 'restart') and number % 2 else 0
         when = f'state {states}' if states else f'{moment:.2f} s'
-        child = start(name, checkpoint, folder, states)
+        if name in SEQUELS:
+            # With the times of its files, which say what is finished
+            shutil.copytree(root / 'quiet', folder)
+        child = start(command, checkpoint, folder, states)
         if not states:
             time.sleep(moment)
             with contextlib.suppress(ProcessLookupError):
@@ -171,7 +189,7 @@ def kill(name: str, kills: int, seed: int, root: Path) -> list[str]:
             wrong.append(f'{name} did not come to {when}')
         torn = [path for path, digest in results(name, folder).items() if expected.get(path) != digest]
         wrong += [f'{name}, killed after {when}: {path} is half written' for path in torn]
-        complete(name, checkpoint, folder)
+        complete(sequel, checkpoint, folder)
         if (found := results(name, folder)) != expected:
             different = sorted(path for path in found | expected if found.get(path) != expected.get(path))
             wrong.append(f'{name}, killed after {when}: {", ".join(different)} differ')

@@ -195,6 +195,10 @@ def test_torchgeos_tasks_are_found_by_their_old_and_new_names(name: str, capsys:
         (['--data.patch_size', '18'], '18 px is not divisible'),
         (['--config', 'absent.yaml'], 'absent.yaml'),
         (['--no_such_option', '1'], 'no_such_option'),
+        (
+            ['--trainer.accelerator', 'gppu'],
+            'Lightning refuses a setting of trainer: You selected an invalid accelerator',
+        ),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(
@@ -214,6 +218,16 @@ def test_a_preset_without_data_names_the_second_file(capsys: pytest.CaptureFixtu
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('specdm: error: ')]
     assert 'arguments are required: fit.data' in line
     assert 'a second file, --config FILE, which "specdm init DATASET" writes' in line
+
+
+@pytest.mark.parametrize('trainer', [None, [1], 'cpu'])
+def test_a_trainer_without_settings_is_refused(
+    trainer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {'class_path': 'tests.fake.FakeDataModule'}
+    config = write(tmp_path, trainer=trainer, data=data, model={'class_path': 'AutoencoderTask'})
+    assert main(['fit', '--config', config]) == 2
+    assert 'trainer' in capsys.readouterr().err
 
 
 def test_validating_a_generator_needs_a_trained_one(staged: str, capsys: pytest.CaptureFixture[str]) -> None:

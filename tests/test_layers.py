@@ -17,6 +17,7 @@ LAYERS = {
     **dict.fromkeys(['metrics', 'extractors', 'alignment', 'datasets'], 2),
     **dict.fromkeys(['datamodules', 'tasks', 'export', 'exporting', 'producer'], 3),
     **dict.fromkeys(['report', 'comparison', 'resume', 'stages', 'evaluation', 'card', 'downstream', 'starting'], 4),
+    **dict.fromkeys(['finished', 'diverging'], 4),
     **dict.fromkeys(['demo', 'demo_cases', 'demo_page', 'experiments', 'fit'], 5),
     **dict.fromkeys(['commands', 'cli', '__main__'], 5),
 }

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -17,12 +18,16 @@ from tests.conftest import tiny_spec
 from tests.disks import small_disk
 from tests.exporting.test_formats import TAGS, make_sample
 from tests.exporting.test_resume import contents
+from tests.fake import FakePairs
 from tests.test_cli import AUTOENCODER, DENOISER, TRAINER
 from torchgeo_specdm.checkpoint import WEIGHTS, folder_hash, write_folder
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.datasets.oscd import OSCD, oscd_spec
 from torchgeo_specdm.datasets.segmunich import segmunich_spec
+from torchgeo_specdm.diverging import LossGuard
+from torchgeo_specdm.errors import DivergedError
 from torchgeo_specdm.exporting import FORMATS, make_format
+from torchgeo_specdm.losses import LossWatch
 from torchgeo_specdm.tasks import AutoencoderTask, JudgeTask, LatentDiffusionTask
 
 STAGES: dict[str, tuple[type, dict[str, Any], str]] = {
@@ -84,6 +89,103 @@ def test_a_loss_that_is_no_number_ends_each_stage(
         assert all(value.isfinite().all() for value in state['state_dict'].values())
         assert main(command) == 0
         assert (tmp_path / 'run' / output).is_dir()
+
+
+def train_torchgeo(folder: Path, max_steps: int = 4, **about: Any) -> list[str]:
+    """The command that trains a task of TorchGeo, saving after each step."""
+    saving = {'class_path': 'ModelCheckpoint', 'init_args': {'every_n_train_steps': 1, 'save_last': True}}
+    trainer = TRAINER | {
+        'default_root_dir': str(folder),
+        'logger': False,
+        'callbacks': [saving],
+        'max_steps': max_steps,
+    }
+    settings = {'backbone': 'resnet18', 'in_channels': 3, 'num_classes': 4, 'task': 'multiclass'}
+    model = {'class_path': 'SemanticSegmentationTask', 'init_args': settings | about}
+    data = {'class_path': 'tests.fake.FakeDataModule', 'init_args': {'patch_size': 32}}
+    path = folder.with_suffix('.yaml')
+    path.write_text(yaml.safe_dump({'trainer': trainer, 'data': data, 'model': model}))
+    return ['fit', '--config', str(path)]
+
+
+def spoil_samples(patch: pytest.MonkeyPatch, name: str, value: float, first: int) -> None:
+    """Fill ``name`` in all train samples from the one that is read as number ``first`` on."""
+    sound, read = FakePairs.__getitem__, []
+
+    def spoilt(self: FakePairs, index: int) -> dict[str, Any]:
+        sample = sound(self, index)
+        read.extend([index] * (self.split == 'train'))
+        return sample | {name: torch.full_like(sample[name], value)} if len(read) > first else sample
+
+    patch.setattr(FakePairs, '__getitem__', spoilt)
+
+
+def test_a_loss_that_is_no_number_ends_a_task_of_torchgeo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of it is alone in its folder too."""
+    command = train_torchgeo(tmp_path / 'run')
+    with monkeypatch.context() as patch:
+        spoil_samples(patch, 'image', torch.nan, first=8)
+        assert main(command) == 2
+    message = line(capsys)
+    assert 'the loss is nan in step 2, batch 0 of epoch 1' in message
+    (last,) = (tmp_path / 'run').rglob('last.ckpt')
+    assert f'{last} holds the last good weights' in message
+    assert all(value.isfinite().all() for value in torch.load(last, weights_only=False)['state_dict'].values())
+    spoil_samples(monkeypatch, 'image', torch.nan, first=0)
+    assert main(command) == 2
+    assert 'in step 0, batch 0 of epoch 0' in (message := line(capsys))
+    assert 'no checkpoint was written' in message
+    with FileLock(tmp_path / 'run' / '.specdm.lock'):
+        assert main(command) == 2
+    assert 'another training is at work in' in line(capsys)
+
+
+def test_batches_without_a_label_do_not_end_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their mean loss is no number, and their gradient is zero."""
+    spoil_samples(monkeypatch, 'mask', 255, first=4)
+    assert main(train_torchgeo(tmp_path / 'run', max_steps=3, ignore_index=255)) == 0
+    (last,) = (tmp_path / 'run').rglob('last.ckpt')
+    state = torch.load(last, weights_only=False)
+    assert state['global_step'] == 3
+    assert all(value.isfinite().all() for value in state['state_dict'].values())
+
+
+def test_no_checkpoint_is_written_of_a_loss_that_nobody_has_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, which is not asked at each step."""
+    guard, trainer = LossGuard(), mock.Mock(global_step=3, current_epoch=0, fit_loop=mock.Mock(batch_idx=3))
+    monkeypatch.setattr(LossWatch, 'see', lambda watch, loss, *about: watch._waiting.append((*about, loss)))
+    guard.on_save_checkpoint(trainer, mock.Mock(), {})
+    guard.on_before_backward(trainer, mock.Mock(), torch.tensor(torch.inf))
+    with pytest.raises(DivergedError, match='inf in step 3, batch 3 of epoch 0'):
+        guard.on_save_checkpoint(trainer, mock.Mock(), {})
+
+
+def test_a_finished_stage_is_not_taken_for_one_of_other_data(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, record = ['fit', '--config', config, '--stage', '1'], tmp_path / 'run' / 'AutoencoderTask' / 'data.json'
+    assert main(command) == 0
+    before = folder_hash(tmp_path / 'run' / 'autoencoder')
+    other = [*command, '--data.patch_size', '32', '--data.length', '9']
+    assert main(other) == 2
+    assert 'was trained on data with another length, patch_size: use' in (message := line(capsys))
+    assert '--restart' in message
+    # How samples are loaded changes none of them
+    assert main([*command, '--data.batch_size', '2', '--data.num_workers', '1']) == 0
+    assert folder_hash(tmp_path / 'run' / 'autoencoder') == before
+    assert main([*other, '--restart']) == 0
+    assert main(other) == 0
+    assert main(command) == 2
+    # As a run leaves it that is killed before it writes the record
+    record.write_text('{"class_path": "OSCDPatchesDataModule"}')
+    os.utime(record, (0, 0))
+    assert main(command) == 0
+    # As an earlier release left it
+    record.unlink()
+    assert main(command) == 0
+    assert not record.exists()
 
 
 def test_an_output_that_was_lost_while_it_was_written_is_written_again(config: str, tmp_path: Path) -> None:

@@ -4,13 +4,12 @@ A stage of a generator that is finished is skipped, one that was interrupted is 
 """
 
 import argparse
-import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -19,7 +18,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from torchgeo_specdm import __version__, compat, datamodules, downstream, tasks
 from torchgeo_specdm.disk import alone, disk_errors
-from torchgeo_specdm.errors import USER_FILES, CheckpointError, DivergedError, SpecDMError, refusal
+from torchgeo_specdm.diverging import LossGuard, last_checkpoint
+from torchgeo_specdm.errors import USER_FILES, DivergedError, SpecDMError, refusal
+from torchgeo_specdm.finished import check_settings, is_finished, record_data, require_recorded
 from torchgeo_specdm.lazy import load_all
 from torchgeo_specdm.resume import ResumeCheckpoint
 from torchgeo_specdm.stages import plan, select, to_the_point
@@ -73,15 +74,31 @@ class SpecDMCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add a :class:`ResumeCheckpoint` to the trainer of a generator, unless the user configured checkpoints."""
+        """Add a :class:`ResumeCheckpoint` to the trainer of a generator, unless the user configured checkpoints.
+
+        That of any other model gets a :class:`LossGuard`; a generator looks at its losses itself.
+
+        Raises:
+            SpecDMError: There are no settings of the trainer, or none that Lightning takes.
+        """
         given = self.config_init[self.subcommand].trainer
+        if not isinstance(given, Namespace):
+            raise SpecDMError(
+                'trainer: must hold settings by name, such as max_steps: give it one, or leave out the line'
+            )
         callbacks = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] * bool(given.callbacks)
         configured = given.enable_checkpointing is False or any(isinstance(c, ModelCheckpoint) for c in callbacks)
         if isinstance(self.model, GeneratorTask) and not configured:
             root = Path(given.default_root_dir or '.')
             self.resume = ResumeCheckpoint(root / type(self.model).__name__ / 'last.ckpt')
             kwargs['callbacks'] = [*callbacks, self.resume]
-        return super().instantiate_trainer(**kwargs)
+        elif not isinstance(self.model, GeneratorTask):
+            kwargs['callbacks'] = [*callbacks, LossGuard()]
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError) as error:
+            # As for null where a number is due
+            raise SpecDMError(f'Lightning refuses a setting of trainer: {error}') from error
 
     def fit(self, model: LightningModule, datamodule: Any = None, ckpt_path: Any = None, **kwargs: Any) -> None:
         """Train, or resume, unless the stage is finished.
@@ -90,16 +107,17 @@ class SpecDMCLI(LightningCLI):
             SpecDMError: Another training is at work in the same folder, the disk is full, or what the stage refuses.
         """
         last = self.resume.path if self.resume else None
-        if isinstance(model, GeneratorTask) and not (self.restart and last) and _finished(model, self._root, last):
-            # Whoever tried a few steps first, or corrects what the data is, must not take the old output for a new one
-            steps = f' after {_check_settings(model, last)} steps' if last and last.is_file() else ''
+        if isinstance(model, GeneratorTask) and not (self.restart and last) and is_finished(model, self._root, last):
+            require_recorded(self._record, self._data, self._root / model.output)
+            # Whoever tried a few steps first must not take the old output for a new one
+            steps = f' after {check_settings(model, last)} steps' if last and last.is_file() else ''
             self._say(
-                f'{self._root / model.output} is finished{steps} and stays as it is, whatever the configuration says '
-                'now; --restart trains it again'
+                f'{self._root / model.output} is finished{steps} and stays as it is, whatever else the configuration '
+                'says now; --restart trains it again'
             )
             return
         remedy = 'the same command resumes, or name another folder with --trainer.default_root_dir'
-        with disk_errors(self._root, remedy), self._alone(model):
+        with disk_errors(self._root, remedy), self._alone():
             self._train(model, datamodule, ckpt_path, last, **kwargs)
 
     def _train(self, model: LightningModule, datamodule: Any, ckpt_path: Any, last: Path | None, **kwargs: Any) -> None:
@@ -107,15 +125,16 @@ class SpecDMCLI(LightningCLI):
             if self.restart and last:
                 last.unlink(missing_ok=True)
             elif not ckpt_path and last and last.is_file():
-                _check_settings(model, last)
+                check_settings(model, last)
                 self._say(f'resuming from {last}')
                 ckpt_path, kwargs = last, kwargs | dict.fromkeys(kwargs.keys() & {'weights_only'}, True)
             datamodule = model.wrap_datamodule(datamodule, self._root)
         try:
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **kwargs)
         except DivergedError as error:
-            kept = f'; {last} holds the last good weights' if last and last.is_file() else ''
-            raise DivergedError(f'{error}{kept}') from error
+            good = last if last and last.is_file() else last_checkpoint(self.trainer)
+            kept = f'{good} holds the last good weights' if good else 'no checkpoint was written before'
+            raise DivergedError(f'{error}; {kept}') from error
         except (SpecDMError, *USER_FILES):
             self._forget_log()
             raise
@@ -125,6 +144,8 @@ class SpecDMCLI(LightningCLI):
                 raise KeyboardInterrupt(*['the same command resumes'] * bool(last)) from error
             # Lightning ends with 0 when a scheduler stops it, as if the work were done
             raise SystemExit(143) if isinstance(error, SIGTERMException) else error from error
+        if isinstance(model, GeneratorTask) and model.finished(self._root) and self.trainer.is_global_zero:
+            record_data(self._record, self._data)
 
     def validate(self, model: LightningModule, datamodule: Any = None, ckpt_path: Any = None, **kwargs: Any) -> None:
         """Evaluate; a generator as it was last saved.
@@ -140,9 +161,13 @@ class SpecDMCLI(LightningCLI):
         self.trainer.validate(model, datamodule=datamodule, ckpt_path=ckpt_path, **kwargs)
 
     @contextmanager
-    def _alone(self, model: LightningModule) -> Iterator[None]:
-        """Keep other runs out of the folder of a generator."""
-        if not isinstance(model, GeneratorTask) or not self.trainer.is_global_zero:
+    def _alone(self) -> Iterator[None]:
+        """Keep other trainings out of the folder, unless it is on another kind of storage, which has no locks.
+
+        Trainings of other models that name no folder share the current one, where each has a log folder of its own.
+        """
+        named = self.config[self.subcommand].trainer.default_root_dir or isinstance(self.model, GeneratorTask)
+        if not named or '://' in self.trainer.default_root_dir or not self.trainer.is_global_zero:
             yield
             return
         with alone(self._root, 'training', 'name another folder with --trainer.default_root_dir'):
@@ -161,35 +186,23 @@ class SpecDMCLI(LightningCLI):
                 made.rmdir()
 
     @property
+    def _data(self) -> Namespace:
+        """What the configuration says of the data, with all defaults."""
+        data: Namespace = self.config[self.subcommand].data
+        return data
+
+    @property
+    def _record(self) -> Path:
+        """Where a finished stage of a generator keeps what it was trained on."""
+        return self._root / type(self.model).__name__ / 'data.json'
+
+    @property
     def _root(self) -> Path:
         return Path(self.trainer.default_root_dir)
 
     def _say(self, text: str) -> None:
         if self.trainer.is_global_zero:
             print(f'specdm: {text}')
-
-
-def _finished(model: GeneratorTask, root: Path, last: Path | None) -> bool:
-    """Whether the stage wrote its output after it last saved its state; a newer state is of a restarted run."""
-    if not model.finished(root) or last is None or not last.is_file():
-        return model.finished(root)
-    # Of the oldest file: a filter is added to the folder of a generator later
-    return last.stat().st_mtime <= min(p.stat().st_mtime for p in (root / model.output).rglob('*') if p.is_file())
-
-
-def _check_settings(model: GeneratorTask, last: Path) -> int:
-    """Refuse a state of a model with other settings; return its steps."""
-    try:
-        state = torch.load(last, weights_only=True, mmap=True)
-        saved, steps = state['hyper_parameters'], int(state['global_step'])
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f'{last} is damaged: remove it, or use --restart') from error
-    different = [name for name, value in model.hparams.items() if name in saved and saved[name] != value]
-    if different:
-        raise SpecDMError(
-            f'{last} was trained with another {", ".join(different)}: use the old settings, or --restart to discard it'
-        )
-    return steps
 
 
 def run_stages(

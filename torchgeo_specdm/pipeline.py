@@ -17,7 +17,7 @@ from torchgeo_specdm.diffusion import Clocks, Denoiser, NoiseSchedule, apart, gu
 from torchgeo_specdm.errors import CheckpointError, SpecDMError
 from torchgeo_specdm.models import JointDenoiser, PairAutoencoder
 from torchgeo_specdm.parts import load_parts
-from torchgeo_specdm.spec import DatasetSpec, class_index
+from torchgeo_specdm.spec import DatasetSpec, class_index, float32_limits
 
 # The stochastic one corrects the errors of a denoiser that was trained for a short time: docs/history.md, Solvers
 SOLVER_DEFAULTS = {'solver': 'sde-dpmsolver++', 'steps': 20}
@@ -232,7 +232,7 @@ class SpecDMPipeline:
         if not np.issubdtype(np.dtype(self.spec.dtype), np.integer):
             return image.float()
         # In place: fresh memory for hundreds of bands takes longer than the arithmetic
-        return image.float().round_().clamp_(*self.spec.limits)
+        return image.float().round_().clamp_(*float32_limits(self.spec.dtype))
 
     def save_pretrained(self, folder: str | Path, half_precision: bool = False) -> None:
         """Write the checkpoint; a folder that exists is replaced as a whole.

@@ -108,17 +108,6 @@ class DatasetSpec:
         return len(self.classes)
 
     @property
-    def limits(self) -> tuple[float, float]:
-        """The smallest and the largest float32 that ``dtype`` holds; infinite where it is no integer."""
-        dtype = np.dtype(self.dtype)
-        if dtype.kind not in 'iu':
-            return -np.inf, np.inf
-        about = np.iinfo(dtype)
-        # The largest integer of 32 or 64 bits is rounded up in float32, which has 24 digits, and wraps on the way back
-        spare = max(int(about.max).bit_length() - 24, 0)
-        return float(about.min), float(int(about.max) >> spare << spare)
-
-    @property
     def num_dates(self) -> int:
         """Number of dates in an image; 2 for change detection, else 1."""
         return 2 if self.task == 'change' else 1
@@ -269,6 +258,16 @@ def class_index(logits: Tensor, task: Task) -> Tensor:
         int64 masks; every pixel has a label.
     """
     return logits.argmax(1, keepdim=task == 'change')
+
+
+def float32_limits(dtype: str) -> tuple[float, float]:
+    """The smallest and the largest float32 that a data type holds; infinite where it is no integer."""
+    if np.dtype(dtype).kind not in 'iu':
+        return -np.inf, np.inf
+    about = np.iinfo(dtype)
+    # The largest integer of 32 or 64 bits is rounded up in float32, which has 24 digits, and wraps on the way back
+    spare = max(int(about.max).bit_length() - 24, 0)
+    return float(about.min), float(int(about.max) >> spare << spare)
 
 
 def find_spec(dataset: object) -> DatasetSpec | None:

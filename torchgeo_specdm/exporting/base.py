@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.exporting.folder import replace_file
 from torchgeo_specdm.exporting.grid import Grid
-from torchgeo_specdm.spec import DatasetSpec
+from torchgeo_specdm.spec import DatasetSpec, float32_limits
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ class Format(ABC):
         """
         spec, size = self.spec, self.spec.patch_size
         # A given image may hold the largest integer of a type, which float32 rounds up
-        image = sample['image'].numpy().clip(*spec.limits).reshape(spec.num_dates, spec.num_bands, size, size)
+        image = sample['image'].numpy().clip(*float32_limits(spec.dtype))
+        image = image.reshape(spec.num_dates, spec.num_bands, size, size)
         mask = sample['mask'].numpy().reshape(size, size)
         own = {'INDEX': index, 'GRID': self.grid.note}
         return Item(index, image.astype(self.image_dtype), mask.astype(self.mask_dtype), {**tags, **own})
