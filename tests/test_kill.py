@@ -10,7 +10,7 @@ import pytest
 from tests.kill import COMMANDS
 
 # How often each command is killed; one after the other in one process, which imports once
-SUITE = {2: ('fit', 'restart', 'materialize'), 1: ('sample', 'export', 'npz', 'oscd', 'segmunich')}
+SUITE = {3: ('fit', 'sample', 'materialize', 'export'), 1: ('restart', 'npz', 'oscd', 'segmunich')}
 
 
 def test_all_commands_are_killed() -> None:

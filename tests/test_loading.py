@@ -9,6 +9,7 @@ from loading_rows import joint_pixels
 from loading_rows.measured import Times
 
 from tests.conftest import tiny_pipeline
+from tests.forked import fork_producers
 from torchgeo_specdm.datasets.oscd import oscd_spec
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.sensors import SPECDM_BANDS
@@ -22,8 +23,12 @@ def arguments(checkpoint: Path, folder: Path) -> list[str]:
 
 
 def test_all_rows_are_printed_and_kept(
-    tiny_segmentation_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_segmentation_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    fork_producers(monkeypatch)
     told, kept = arguments(tiny_segmentation_checkpoint, tmp_path), tmp_path / 'out' / 'fast'
     # One worker shows what four would
     parts = ['diffusers', 'single', 'blocks', 'first-access', 'warm-0', 'cold']

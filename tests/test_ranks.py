@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from torchgeo_specdm import ranks as ranks_module
 from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.ranks import Ranks, launch
 
@@ -25,6 +26,13 @@ def free_port() -> str:
     with socket.socket() as found:
         found.bind(('127.0.0.1', 0))
         return str(found.getsockname()[1])
+
+
+def fork_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks are forked, where all is imported already; spawned ones are those of the command, in ``exporting``."""
+    fabric = ranks_module._fabric
+    starts = {'spawn': 'fork'}
+    monkeypatch.setattr(ranks_module, '_fabric', lambda *given: fabric(*given[:3], starts.get(given[3], given[3])))
 
 
 @pytest.fixture(autouse=True)
@@ -83,8 +91,10 @@ def test_one_alone_agrees_with_itself() -> None:
     ],
 )
 def test_the_end_of_a_rank_is_told(
-    work: Leave | Refuse, message: str, said: str, capfd: pytest.CaptureFixture[str]
+    work: Leave | Refuse, message: str, said: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fork_ranks(monkeypatch)
+    monkeypatch.setattr(ranks_module, '_COURTESY', 1.0)
     with pytest.raises(SpecDMError, match=f'{message}, so the others were stopped; the same command resumes'):
         launch(work, 2, device='cpu')
     assert said in capfd.readouterr().err

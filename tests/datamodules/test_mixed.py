@@ -18,6 +18,7 @@ from torchgeo.main import main as torchgeo_main
 
 from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
 from tests.fake import FakeDataModule, FakePairs
+from tests.forked import fork_producers
 from torchgeo_specdm.datamodules import mixed as module
 from torchgeo_specdm.datamodules.mixed import MixedDataModule
 from torchgeo_specdm.datasets.generation import BlockGenerator
@@ -213,16 +214,17 @@ class Seeing(MixedDataModule):
 
 @pytest.mark.parametrize(('fresh', 'workers'), [(True, 0), (False, 1)])
 def test_a_resumed_training_goes_on_with_the_order_and_the_samples_of_its_epoch(
-    fresh: bool, workers: int, checkpoint: Path, tmp_path: Path
+    fresh: bool, workers: int, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two epochs at once, and one after the other in two trainings: the same batches."""
+    fork_producers(monkeypatch)
 
     def run(folder: Path, epochs: int, start: Path | None = None) -> dict[int, list[torch.Tensor]]:
         real = FakeDataModule(length=8, batch_size=4, num_workers=workers)
         data = Seeing(real, checkpoint, 1, steps=1, sample_batch_size=4, device='cpu', fresh=fresh)
         data.seen = {}
-        settings = {'max_epochs': epochs, 'limit_val_batches': 1, 'num_sanity_val_steps': 0, 'logger': False}
-        trainer(folder, **settings).fit(segmentation(), data, ckpt_path=start)
+        settings = {'max_epochs': epochs, 'limit_val_batches': 0, 'logger': False}
+        trainer(folder, **settings).fit(Level(), data, ckpt_path=start)
         return data.seen
 
     whole = run(tmp_path / 'whole', 2)
@@ -265,9 +267,10 @@ class Batches(MixedDataModule):
 
 @pytest.mark.parametrize(('fresh', 'workers'), [(True, 0), (False, 0), (False, 1)])
 def test_a_training_that_was_stopped_goes_on_where_it_was(
-    fresh: bool, workers: int, checkpoint: Path, tmp_path: Path
+    fresh: bool, workers: int, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three epochs of four batches, whole and from some of their steps on: also after it was stopped before."""
+    fork_producers(monkeypatch)
 
     def run(folder: Path, start: Path | None = None) -> torch.Tensor:
         real = FakeDataModule(length=8, batch_size=4, num_workers=workers)

@@ -24,6 +24,7 @@ from torchgeo import datasets as torchgeo_datasets
 
 from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
 from tests.fake import FakePairs
+from tests.forked import fork_producers
 from torchgeo_specdm.datasets.mixed import MixedDataset
 from torchgeo_specdm.datasets.order import MixedSampler
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
@@ -142,7 +143,8 @@ def test_a_batch_is_what_the_sources_hold_in_any_order(
     assert mixed.__getitems__([]) == []
 
 
-def test_workers_change_nothing(synthetic: SpecDMSynthetic) -> None:
+def test_workers_change_nothing(synthetic: SpecDMSynthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    fork_producers(monkeypatch)
     mixed = MixedDataset(fake(), synthetic, 1)
     epochs = [list(DataLoader(mixed, batch_size=5, num_workers=workers)) for workers in (2, 0)]
     assert all(same(a, b) for a, b in zip(*epochs, strict=True))

@@ -1,10 +1,13 @@
 """``specdm experiment``: every experiment from its first to its last step, in small."""
 
+import contextlib
 import csv
 import json
+import multiprocessing
+import os
 import re
-import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,45 +92,38 @@ def rows(out: Path) -> list[dict[str, str]]:
     return [row | {'seconds': ''} for row in csv.DictReader((out / 'ratio.csv').open())]
 
 
+def begin_together(folder: Path, seeds: tuple[str, ...]) -> None:
+    """One of two processes; what it prints is in ``folder``, under its number."""
+    alone = grid.train
+
+    def train(*args: Any, **kwargs: Any) -> Any:
+        # Neither finishes its first cell before the other has begun one: who starts late would find nothing left
+        met = folder / 'met'
+        met.mkdir(exist_ok=True)
+        (met / str(os.getpid())).touch()
+        # Not for ever: the other one may have failed
+        until = time.monotonic() + 200
+        while len(list(met.iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        return alone(*args, **kwargs)
+
+    grid.train = train
+    with (folder / str(os.getpid())).open('w') as printed, contextlib.redirect_stdout(printed):
+        done = main(['experiment', 'ratio', '--fast', '--out', str(folder / 'shared'), '--seeds', *seeds])
+    sys.exit(done)
+
+
 def test_processes_share_the_work(tmp_path: Path) -> None:
     """Two that begin at once, from both ends: each cell is computed once, and the table is that of one process."""
-    # Neither finishes its first cell before the other has begun one: a process that starts late would find nothing left
-    code = f"""
-import os, sys, time
-from pathlib import Path
-from tests.experiments import test_command as here
-
-def train(*args, **kwargs):
-    met = Path({str(tmp_path)!r}, 'met')
-    met.mkdir(exist_ok=True)
-    (met / str(os.getpid())).touch()
-    # Not for ever: the other one may have failed
-    until = time.monotonic() + 200
-    while len(list(met.iterdir())) < 2 and time.monotonic() < until:
-        time.sleep(0.05)
-    return alone(*args, **kwargs)
-
-alone, here.grid.train = here.grid.train, train
-here.grid.build = lambda model, spec, seed: here.Linear(spec, seed)
-sys.exit(here.main(sys.argv[1:]))
-"""
-    command = [
-        sys.executable,
-        '-c',
-        code,
-        'experiment',
-        'ratio',
-        '--fast',
-        '--out',
-        str(tmp_path / 'shared'),
-        '--seeds',
-    ]
-    running = [
-        subprocess.Popen([*command, *seeds], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
-        for seeds in (('0', '1'), ('1', '0'))
-    ]
-    printed = [process.communicate(timeout=300)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0]
+    # Forked: all libraries are there already
+    fork = multiprocessing.get_context('fork').Process
+    running = [fork(target=begin_together, args=(tmp_path, seeds)) for seeds in (('0', '1'), ('1', '0'))]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(300)
+    assert [process.exitcode for process in running] == [0, 0]
+    printed = [(tmp_path / str(process.pid)).read_text() for process in running]
     assert [text.count(': val mIoU') > 0 for text in printed] == [True, True]
     assert sum(text.count(': val mIoU') for text in printed) == 2 * 5
     run(tmp_path / 'shared', 'ratio', '--fast')

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
 from tests.exporting.test_resume import contents, hidden
-from tests.test_ranks import free_port
+from tests.test_ranks import fork_ranks, free_port
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.datasets.oscd import OSCD, oscd_spec
 from torchgeo_specdm.datasets.segmunich import segmunich_spec
@@ -107,7 +107,8 @@ def written_by(folder: Path, rank: int) -> set[int]:
 def test_a_killed_rank_is_named_and_only_what_is_missing_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the same ranks, as starting them takes seconds, write every format."""
+    """And the same ranks write every format."""
+    fork_ranks(monkeypatch)
     spec = dataclasses.replace(tiny_spec('segmentation'), ignore_index=255)
     checkpoint = tmp_path / 'checkpoint'
     tiny_pipeline(spec).save_pretrained(checkpoint)
@@ -156,7 +157,8 @@ def every_format(folder: Path) -> list[Writing]:
 def test_two_machines_fill_one_folder(
     tiny_segmentation_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command, once for each machine; both are this one."""
+    """The command, once for each machine; both are this one, and one of them is this process and forks."""
+    fork_ranks(monkeypatch)
     command = ['sample', str(tiny_segmentation_checkpoint), '--n', '5', '--steps', '1', '--batch-size', '2']
     assert main([*command, '--device', 'cpu', '--out', str(tmp_path / 'alone')]) == 0
     command += ['--device', 'cpu', '--out', str(tmp_path / 'shared'), '--devices', '1', '--num-nodes', '2']
