@@ -92,11 +92,12 @@ def sample_speed(
         save(known)
     variants = known.setdefault('variants', {})
     for variant in SAMPLE_VARIANTS:
-        # A CPU compiles for minutes; a rehearsal does it all the same
+        # A CPU compiles for minutes; a rehearsal does it all the same, once
         if 'compile' in variant and device.type != 'cuda' and scale >= 1:
             continue
         found = variants.setdefault(variant, {})
-        for size in dict.fromkeys(sizes.values() if 'channels-last' not in variant else [sizes[BLOCK]]):
+        one = 'channels-last' in variant or ('compile' in variant and scale < 1)
+        for size in dict.fromkeys([sizes[BLOCK]] if one else sizes.values()):
             if str(size) in found:
                 continue
             clock.check((90 if 'compile' in variant else 20) * scale)
