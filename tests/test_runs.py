@@ -163,7 +163,7 @@ def test_no_checkpoint_is_written_of_a_loss_that_nobody_has_looked_at(monkeypatc
 
 
 def test_a_finished_stage_is_not_taken_for_one_of_other_data(
-    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command, record = ['fit', '--config', config, '--stage', '1'], tmp_path / 'run' / 'AutoencoderTask' / 'data.json'
     assert main(command) == 0
@@ -172,6 +172,11 @@ def test_a_finished_stage_is_not_taken_for_one_of_other_data(
     assert main(other) == 2
     assert 'was trained on data with another length, patch_size: use' in (message := line(capsys))
     assert '--restart' in message
+    with monkeypatch.context() as patch:
+        patch.setattr(AutoencoderTask, 'on_train_batch_start', mock.Mock(side_effect=RuntimeError('killed')))
+        with pytest.raises(RuntimeError, match='killed'):
+            main([*other, '--restart'])
+    assert main(other) == 2, 'a restart that came to nothing'
     # How samples are loaded changes none of them
     assert main([*command, '--data.batch_size', '2', '--data.num_workers', '1']) == 0
     assert folder_hash(tmp_path / 'run' / 'autoencoder') == before
