@@ -31,13 +31,20 @@ def test_all_rows_are_printed_and_kept(
     fork_producers(monkeypatch)
     told, kept = arguments(tiny_segmentation_checkpoint, tmp_path), tmp_path / 'out' / 'fast'
     # One worker shows what four would
-    parts = ['diffusers', 'single', 'blocks', 'first-access', 'warm-0', 'cold']
+    parts = ['diffusers', 'single', 'profile', 'blocks', 'first-access', 'warm-0', 'cold']
     loading.main([*told, '--parts', *parts])
     lines = capsys.readouterr().out.splitlines()[2:]
     figures = [
         "pairs/s over diffusers' loop, DDPM, 1000 steps",
         "pairs/s over diffusers' loop, DDIM, 50 steps",
         'pairs/s over samples one by one',
+        'a block [s]',
+        '20 evaluations of the denoiser [s]',
+        'the solver, noise of its steps included [s]',
+        'decoding [s]',
+        'writing it [s]',
+        'reading it, checksum included [s]',
+        'rest of a block [s]',
         'time of four times the blocks',
         'first access [s]',
         'warm epoch over real files, 0 workers',
@@ -50,7 +57,7 @@ def test_all_rows_are_printed_and_kept(
     assert set(before) == {'rows.json', *(f'{part}.json' for part in parts)}
     loading.main([*told, '--parts', 'blocks', 'single'])
     assert {path.name: path.read_text() for path in kept.iterdir()} == before, 'nothing is measured twice'
-    assert capsys.readouterr().out.splitlines()[2:] == [lines[3], lines[2]]
+    assert capsys.readouterr().out.splitlines()[2:] == [lines[10], lines[2]]
     rows = json.loads(before['rows.json'])
     assert [row['figure'] for part in parts for row in rows[part]] == figures
 
@@ -65,7 +72,7 @@ def test_a_library_that_is_not_there(
     with pytest.raises(SystemExit):
         loading.main(arguments(tiny_segmentation_checkpoint, tmp_path))
     error = capsys.readouterr().err
-    assert 'pip install denoising-diffusion-pytorch, or --parts diffusers single blocks first-access warm-0' in error
+    assert 'pip install denoising-diffusion-pytorch, or --parts diffusers single profile blocks first-access' in error
     assert not (tmp_path / 'out').exists(), 'nothing is measured before'
 
 

@@ -50,7 +50,7 @@ class Size:
     """
 
     repeats: int = 5
-    blocks: int = 4
+    blocks: int = 8
     warm: int = 64
     cold: int = 24
     streams: int = 2
