@@ -31,7 +31,7 @@ def test_all_rows_are_printed_and_kept(
     fork_producers(monkeypatch)
     told, kept = arguments(tiny_segmentation_checkpoint, tmp_path), tmp_path / 'out' / 'fast'
     # One worker shows what four would
-    parts = ['diffusers', 'single', 'profile', 'blocks', 'first-access', 'warm-0', 'cold']
+    parts = ['diffusers', 'single', 'profile', 'precision', 'blocks', 'first-access', 'warm-0', 'cold']
     loading.main([*told, '--parts', *parts])
     lines = capsys.readouterr().out.splitlines()[2:]
     figures = [
@@ -45,6 +45,9 @@ def test_all_rows_are_printed_and_kept(
         'writing it [s]',
         'reading it, checksum included [s]',
         'rest of a block [s]',
+        'time of bf16-mixed over 32-true',
+        'mask pixels that bf16-mixed leaves as they are',
+        'RMS change of its images [standard deviations of a band]',
         'time of four times the blocks',
         'first access [s]',
         'warm epoch over real files, 0 workers',
@@ -57,7 +60,7 @@ def test_all_rows_are_printed_and_kept(
     assert set(before) == {'rows.json', *(f'{part}.json' for part in parts)}
     loading.main([*told, '--parts', 'blocks', 'single'])
     assert {path.name: path.read_text() for path in kept.iterdir()} == before, 'nothing is measured twice'
-    assert capsys.readouterr().out.splitlines()[2:] == [lines[10], lines[2]]
+    assert capsys.readouterr().out.splitlines()[2:] == [lines[13], lines[2]]
     rows = json.loads(before['rows.json'])
     assert [row['figure'] for part in parts for row in rows[part]] == figures
 
@@ -72,7 +75,7 @@ def test_a_library_that_is_not_there(
     with pytest.raises(SystemExit):
         loading.main(arguments(tiny_segmentation_checkpoint, tmp_path))
     error = capsys.readouterr().err
-    assert 'pip install denoising-diffusion-pytorch, or --parts diffusers single profile blocks first-access' in error
+    assert 'pip install denoising-diffusion-pytorch, or --parts diffusers single profile precision blocks' in error
     assert not (tmp_path / 'out').exists(), 'nothing is measured before'
 
 

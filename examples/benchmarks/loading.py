@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from loading_rows import epochs, joint_pixels, profile, sampling
+from loading_rows import epochs, joint_pixels, precision, profile, sampling
 from loading_rows.measured import FAST, Row, Size, Times, keep_rows
 
 Rows = Callable[[str, Times, Size, Path], list[Row]]
@@ -26,6 +26,7 @@ SAMPLING: dict[str, Rows] = {
     'single': sampling.over_single_samples,
     'joint-pixels': joint_pixels.over_joint_pixels,
     'profile': profile.profile,
+    'precision': precision.half_precision,
     'blocks': sampling.four_times_the_blocks,
     'first-access': sampling.first_access,
 }
