@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import Subset
 
 from gpu_slices.experiment import run_experiment
 from gpu_slices.plan import ANCESTRAL, FEW_STEPS, Job, Stage, read_stages
@@ -17,11 +18,10 @@ from torchgeo_specdm.checkpoint import read_json, write_json
 from torchgeo_specdm.datamodules import PackedDataModule
 from torchgeo_specdm.evaluation.cache import Cache
 from torchgeo_specdm.evaluation.copying import CopyObserver
-from torchgeo_specdm.evaluation.observation import Observer
+from torchgeo_specdm.evaluation.observation import Observer, draw
 from torchgeo_specdm.evaluation.quality import image_observers, pair_observers
 from torchgeo_specdm.evaluation.rule import RuleObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
-from torchgeo_specdm.functional.statistics import some_samples
 
 
 @dataclass
@@ -138,7 +138,8 @@ class Bench:
         cache = Cache(self.work / 'real')
         # A train sample is its own copy
         of_train = [observer for observer in observers if not isinstance(observer, CopyObserver)]
-        train = some_samples(data.train_dataset, count)
+        # Those of quality.py, so that the rows of both are of the same patches
+        train = Subset(data.train_dataset, draw(data.train_dataset, count))
         return real_rows(train, of_train, cache), real_rows(data.val_dataset, observers, cache)
 
     def _generated(self, job: Job) -> tuple[Generated, list[Path]]:
