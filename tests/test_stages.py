@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.stages import merge, plan, select
+from torchgeo_specdm.stages import merge, plan, read_config, select
 
 STAGED = """
 seed_everything: 3
@@ -87,3 +87,15 @@ def test_bad_files_are_named(text: str, match: str, tmp_path: Path) -> None:
         plan([str(path)], [])
     with pytest.raises(SpecDMError, match='there is no configuration file'):
         plan([str(tmp_path / 'absent.yaml')], [])
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['a: ' + '[' * 60 + ']' * 60, 'a: &a [*a, *a]', 'a: [' + '1, ' * 20_000 + ']'],
+    ids=['deep', 'alias', 'long'],
+)
+def test_values_without_end_are_refused(text: str, tmp_path: Path) -> None:
+    """The parser of Lightning's command line would take minutes."""
+    (tmp_path / 'a.yaml').write_text(text)
+    with pytest.raises(SpecDMError, match='more than 10000 values, or 50 levels'):
+        read_config(tmp_path / 'a.yaml')

@@ -15,6 +15,8 @@ import yaml  # type: ignore[import-untyped]
 from torchgeo_specdm.errors import SpecDMError
 
 _NO_DATA = re.compile(r'arguments are required: .*\.data\b')
+# Values of a configuration and their levels; that of a sensor with hundreds of bands has some thousand
+_MOST, _DEEPEST = 10_000, 50
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read a configuration.
 
     Raises:
-        SpecDMError: The file is missing or is not a YAML mapping.
+        SpecDMError: The file is missing, is not a YAML mapping, or has values without end.
     """
     if not path.is_file():
         raise SpecDMError(f'there is no configuration file {path}')
@@ -53,7 +55,25 @@ def read_config(path: Path) -> dict[str, Any]:
         raise SpecDMError(f'{path} is not valid YAML: {error}') from error
     if not isinstance(config, dict):
         raise SpecDMError(f'{path} must hold a YAML mapping with model, data and trainer, or stages')
+    _require_bounded(config, path)
     return config
+
+
+def _require_bounded(config: Any, path: Path) -> None:
+    """Refuse what jsonargparse would compare with types for minutes: endless nesting, lists or aliases."""
+    level, seen = [config], 0
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, Mapping | list)
+            for inner in (value.values() if isinstance(value, Mapping) else value)
+        ][: _MOST + 1]
+        seen += len(level)
+    if level or seen > _MOST:
+        raise SpecDMError(
+            f'{path} has more than {_MOST} values, or {_DEEPEST} levels of them: no configuration needs so many'
+        )
 
 
 def _model_name(config: Mapping[str, Any]) -> str:
