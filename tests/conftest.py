@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,17 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.mktemp('cache')
     monkeypatch.setenv('SPECDM_CACHE', str(folder))
     return folder
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever samples in this process takes three steps at most, where all but the solver is tested."""
+    sample = SpecDMPipeline.sample
+
+    def quick(self: SpecDMPipeline, indices: Sequence[int], *, steps: int | None = None, **told: Any) -> Any:
+        return sample(self, indices, steps=min(steps or 3, 3), **told)
+
+    monkeypatch.setattr(SpecDMPipeline, 'sample', quick)
 
 
 @pytest.fixture(scope='session')

@@ -1,12 +1,7 @@
 """A dataset whose blocks another process generates: what its tests begin and wait for."""
 
 import dataclasses
-import os
-import signal
-import subprocess
-import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
