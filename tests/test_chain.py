@@ -12,10 +12,13 @@ from tests.data.oscd.data import write_oscd
 from tests.data.segmunich.data import write_segmunich
 from torchgeo_specdm.cli import main
 
+pytestmark = pytest.mark.usefixtures('few_steps')
 _TRAINER = {
     'max_steps': 2,
     'accelerator': 'cpu',
     'limit_val_batches': 1,
+    'limit_test_batches': 2,
+    'num_sanity_val_steps': 0,
     'log_every_n_steps': 1,
     'val_check_interval': 1,
 }

@@ -19,6 +19,7 @@ from torchgeo_specdm.cli import main
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.sizes import choose_sizes
 
+pytestmark = pytest.mark.usefixtures('few_steps')
 EXAMPLES = Path(__file__).parents[1] / 'examples'
 # Its data comes from a second file
 AUTO = 'auto'

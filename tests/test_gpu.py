@@ -35,6 +35,7 @@ from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.resume import ResumeCheckpoint
 from torchgeo_specdm.spec import DatasetSpec
 
+pytestmark = pytest.mark.usefixtures('few_steps')
 _TASKS = 'AutoencoderTask', 'LatentDiffusionTask'
 EXAMPLES = Path(__file__).parents[1] / 'examples'
 LAND, LDM = 'oscd-landcover', 'oscd-ldm'

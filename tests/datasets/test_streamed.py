@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from tests.conftest import strict_filter, tiny_pipeline
 from tests.fake import FakePairs
+from tests.forked import fork_producers
 from tests.streams import SETTINGS, SPEC, Start, joined, opened, place_taken, same, serve, uncached, until
 from torchgeo_specdm import producer
 from torchgeo_specdm.datasets import block_files, filling, producers
@@ -309,8 +310,11 @@ def test_a_full_disk_ends_the_producer_with_the_words_for_the_reader(
     assert not place_taken(blocks.folder)
 
 
-def test_a_disk_that_fills_while_workers_read(checkpoint: Path, small_disk: Path) -> None:
-    """The producer is the real one, and so is the disk."""
+def test_a_disk_that_fills_while_workers_read(
+    checkpoint: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is a real one."""
+    fork_producers(monkeypatch)
     dataset = SpecDMSynthetic(checkpoint, cache=small_disk, **SETTINGS)
     # Now, as the disk may be full before the worker has opened the cache
     dataset.reserve(0)

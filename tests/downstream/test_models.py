@@ -84,10 +84,14 @@ def test_padding_repeats_the_border_and_is_cropped(model: DenseModel) -> None:
 
 def test_half_precision(model: DenseModel) -> None:
     model.train().zero_grad()
-    image = images(model, 32, 32)
+    # CPUs are slow at it: one image, whose coarsest features of 1 x 1 px have no variance of their own
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    image = images(model, 32, 32, batch=1)
     with torch.autocast('cpu', torch.bfloat16):
         logits = model(image)
-        mask = torch.randint(3, (2, 32, 32), generator=torch.Generator().manual_seed(1))
+        mask = torch.randint(3, (1, 32, 32), generator=torch.Generator().manual_seed(1))
         loss = nn.functional.cross_entropy(logits, mask)
         if (extra := model.extra_loss(mask)) is not None:
             loss = loss + extra

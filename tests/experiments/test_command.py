@@ -27,6 +27,8 @@ from torchgeo_specdm.experiments.plan import DownstreamExperiment
 from torchgeo_specdm.experiments.toy import write_toy_generator
 from torchgeo_specdm.spec import DatasetSpec, fold_dates
 
+pytestmark = pytest.mark.usefixtures('few_steps')
+
 
 class Linear(DenseModel):
     """One layer, so that a training takes no time."""
