@@ -2,12 +2,8 @@
 
 import dataclasses
 import os
-<<<<<<< HEAD
 import socket
-from collections.abc import Iterator
-=======
-from collections.abc import Sequence
->>>>>>> suite
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +31,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-<<<<<<< HEAD
 def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing asks the network, not even where it could do without: a refusal that is swallowed counts too."""
     asked = []
@@ -60,7 +55,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket, 'getaddrinfo', refuse)
     yield
     assert asked == []
-=======
+
+
+@pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever samples in this process takes three steps at most, where all but the solver is tested."""
     sample = SpecDMPipeline.sample
@@ -69,7 +66,6 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         return sample(self, indices, steps=min(steps or 3, 3), **told)
 
     monkeypatch.setattr(SpecDMPipeline, 'sample', quick)
->>>>>>> suite
 
 
 @pytest.fixture(scope='session')
