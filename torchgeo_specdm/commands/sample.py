@@ -52,7 +52,7 @@ def _add_generator(group: Any) -> None:
         '--precision',
         default='32-true',
         metavar='32-true|bf16-mixed',
-        help='of the denoiser; bf16-mixed is faster on a GPU (default: 32-true)',
+        help='of the denoiser; bf16-mixed is meant for a GPU (default: 32-true)',
     )
     add('--compile', action='store_true', help='compile the denoiser first, which pays for many images')
 
