@@ -76,7 +76,7 @@ class BlockCache(RecentBlocks):
     def samples(self, positions: Sequence[int]) -> list[dict[str, Tensor]]:
         """As of other blocks; a warning where many have to be generated for so few samples."""
         numbers = {position // self.size for position in positions}
-        missing = self.missing(numbers)
+        missing = self._missing(numbers)
         if len(missing) > LOOK_AHEAD:
             warnings.warn(
                 f'{len(positions)} samples lie in {len(numbers)} blocks of {self.size}, of which {len(missing)} have '
@@ -86,7 +86,7 @@ class BlockCache(RecentBlocks):
             )
         return super().samples(positions)
 
-    def missing(self, numbers: Iterable[int]) -> list[int]:
+    def _missing(self, numbers: Iterable[int]) -> list[int]:
         """Those of the blocks that are neither open nor on the disk, in order."""
         return [number for number in sorted(numbers) if number not in self._maps and not self.has(number)]
 

@@ -56,7 +56,7 @@ class StreamedBlocks(BlockCache):
     def samples(self, positions: Sequence[int]) -> list[dict[str, Tensor]]:
         """As of other blocks; all that are missing are wished for at once."""
         numbers = sorted({position // self.size for position in positions})
-        missing = self.missing(numbers)
+        missing = self._missing(numbers)
         for number in numbers:
             self._look_ahead(number, number in missing)
         return super().samples(positions)
