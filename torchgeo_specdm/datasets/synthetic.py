@@ -68,7 +68,7 @@ class SpecDMSynthetic(BlockDataset):
         agreement: How strongly to pull images and masks towards those that go together (1.75, say, with half the
             steps), at three times the evaluations of a step; 1 does not. Needs a generator that was trained with
             ``absent``.
-        precision: ``32-true`` or ``bf16-mixed``, for GPUs and CPUs that have such numbers: the denoiser then multiplies in
+        precision: ``32-true`` or ``bf16-mixed``, for GPUs and CPUs that have such numbers: the denoiser multiplies in
             bfloat16, which makes samples that differ visibly from those of ``32-true``.
         compile: Compile the denoiser, once in each process and for each ``batch_size``: minutes, which pay for many
             samples.
