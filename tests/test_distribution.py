@@ -105,7 +105,8 @@ def test_the_metadata_says_what_is_declared(wheel: Path) -> None:
         text = archive.read(name).decode()
     assert f'Version: {torchgeo_specdm.__version__}\n' in text
     assert 'License-Expression: MIT\n' in text
-    assert {'demo', 'docs', 'evaluate', 'hdf5', 'tests', 'all'} == set(re.findall(r'^Provides-Extra: (.*)$', text, re.M))
+    extras = {'demo', 'docs', 'evaluate', 'hdf5', 'tests', 'all'}
+    assert extras == set(re.findall(r'^Provides-Extra: (.*)$', text, re.M))
 
 
 def test_the_installed_command_runs_outside_of_a_clone(installed: Path, tmp_path: Path) -> None:
