@@ -1,9 +1,10 @@
-"""A dataset of random but learnable pairs, as a third party would write one: it carries a spec or not."""
+"""A dataset of random but learnable pairs, as a third party would write one, with a spec or without; small tasks."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.datasets import NonGeoDataset
@@ -71,6 +72,20 @@ class FakeDataModule(NonGeoDataModule):
         if task == 'change':
             # TorchGeo's change datamodules normalise with a time axis; the plain mean suffices here
             self.aug = lambda batch: batch | {'image': (batch['image'] - self.mean) / self.std}
+
+
+class Level(LightningModule):
+    """The smallest task: one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return (batch['image'].mean() - self.level) ** 2
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.1)
 
 
 class ThreeKeys(NonGeoDataset):

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from torchgeo_specdm.losses import LossWatch
+from torchgeo_specdm.losses import LossWatch, place_of_step
 
 _REMEDY = 'look at the values of its samples, or lower the learning rate'
 
@@ -42,8 +42,7 @@ class LossGuard(Callback):
         value = loss.detach().float()
         if self._labelled is not None:
             value = value.where(self._labelled, 0)
-        batch = f'batch {trainer.fit_loop.batch_idx} of epoch {trainer.current_epoch}'
-        self._losses.see(value, f'step {trainer.global_step}, {batch}', _REMEDY)
+        self._losses.see(value, place_of_step(trainer), _REMEDY)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let no checkpoint hold what a loss that nobody has looked at has made of the weights.

@@ -1,11 +1,18 @@
 """Losses of a training, watched for one that is no number before it spoils what is kept."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from torchgeo_specdm.errors import DivergedError
 
 _ASKED_EVERY = 50  # [steps]
+
+
+def place_of_step(trainer: Any) -> str:
+    """The step and the batch in which a trainer of Lightning is, in words."""
+    return f'step {trainer.global_step}, batch {trainer.fit_loop.batch_idx} of epoch {trainer.current_epoch}'
 
 
 class LossWatch:

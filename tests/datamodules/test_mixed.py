@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import default_collate
@@ -17,7 +17,7 @@ from torchgeo.datamodules.utils import collate_fn_detection
 from torchgeo.main import main as torchgeo_main
 
 from tests.conftest import strict_filter, tiny_pipeline, tiny_spec
-from tests.fake import FakeDataModule, FakePairs
+from tests.fake import FakeDataModule, FakePairs, Level
 from tests.forked import fork_producers
 from torchgeo_specdm.datamodules import mixed as module
 from torchgeo_specdm.datamodules.mixed import MixedDataModule
@@ -238,20 +238,6 @@ def test_a_resumed_training_goes_on_with_the_order_and_the_samples_of_its_epoch(
     for epoch, images in whole.items() if fresh else ():
         expected = torch.stack([endless[8 * epoch + index]['image'] for index in range(8)])
         assert torch.equal(torch.stack(images), expected)
-
-
-class Level(LightningModule):
-    """The smallest task: one weight."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.level = torch.nn.Parameter(torch.zeros(()))
-
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        return (batch['image'].mean() - self.level) ** 2
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), 0.1)
 
 
 class Batches(MixedDataModule):

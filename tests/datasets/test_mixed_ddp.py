@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 
-from tests.fake import FakeDataModule
+from tests.fake import FakeDataModule, Level
 from tests.streams import SETTINGS, Start, serve
 from torchgeo_specdm.datamodules.mixed import MixedDataModule
 from torchgeo_specdm.datasets.generation import BlockGenerator
@@ -44,21 +44,11 @@ class Noting(MixedDataModule):
         return super().on_before_batch_transfer(batch, dataloader_idx)
 
 
-class Level(LightningModule):
-    """One weight; the second rank comes late to each epoch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.level = torch.nn.Parameter(torch.zeros(()))
-
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        return (batch['image'].mean() - self.level) ** 2
+class Late(Level):
+    """The second rank comes late to each epoch."""
 
     def on_train_epoch_end(self) -> None:
         time.sleep(0.3 * self.global_rank)
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), 0.1)
 
 
 def train(rank: int, checkpoint: Path, folder: Path) -> None:
@@ -72,7 +62,7 @@ def train(rank: int, checkpoint: Path, folder: Path) -> None:
         quiet = dict.fromkeys(('logger', 'enable_checkpointing', 'enable_progress_bar', 'enable_model_summary'), False)
         settings = {'max_epochs': EPOCHS, 'limit_val_batches': 0, 'default_root_dir': folder} | quiet
         trainer = Trainer(accelerator='cpu', devices=2, strategy='ddp', **settings)
-        trainer.fit(Level(), data)
+        trainer.fit(Late(), data)
         found[case] = {'read': data.read, 'steps': trainer.global_step}
     (folder / f'rank{rank}.json').write_text(json.dumps(found))
 

@@ -188,8 +188,11 @@ class BlockDataset(Plotted):
         """The block (exclusive) up to which blocks are generated while block ``number`` is read."""
         if self.fresh:
             return self._kept_blocks().stop
-        end = -(-self._last // self.block_size)
-        return min(number + 1 + LOOK_AHEAD, max(end, number + 1)) if end else number + 1 + LOOK_AHEAD
+        ahead = number + 1 + LOOK_AHEAD
+        if not self._last:
+            return ahead
+        # Nobody is kept from reading behind the end
+        return min(ahead, max(number + 1, -(-self._last // self.block_size)))
 
     @property
     def _last(self) -> int:

@@ -7,7 +7,7 @@ there is whole, and a process that is killed leaves nothing but a lock, which th
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +75,8 @@ class BlockCache(RecentBlocks):
 
     def samples(self, positions: Sequence[int]) -> list[dict[str, Tensor]]:
         """As of other blocks; a warning where many have to be generated for so few samples."""
-        numbers = {position // self.size for position in positions}
-        missing = self._missing(numbers)
+        numbers = sorted({position // self.size for position in positions})
+        missing = [number for number in numbers if number not in self._maps and not self.has(number)]
         if len(missing) > LOOK_AHEAD:
             warnings.warn(
                 f'{len(positions)} samples lie in {len(numbers)} blocks of {self.size}, of which {len(missing)} have '
@@ -84,11 +84,11 @@ class BlockCache(RecentBlocks):
                 'block by block',
                 stacklevel=5,
             )
+        self._prepare(numbers, missing)
         return super().samples(positions)
 
-    def _missing(self, numbers: Iterable[int]) -> list[int]:
-        """Those of the blocks that are neither open nor on the disk, in order."""
-        return [number for number in sorted(numbers) if number not in self._maps and not self.has(number)]
+    def _prepare(self, numbers: Sequence[int], missing: Sequence[int]) -> None:
+        """What to do before blocks are read, some of which are neither open nor on the disk: nothing."""
 
     def reserve(self, length: int) -> bool:
         """Say how large those of the first ``length`` samples are that are missing, and make room for them.

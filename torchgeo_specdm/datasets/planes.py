@@ -80,9 +80,9 @@ def _decompress(stored: Mapping[str, NDArray[Any]], shape: tuple[int, int]) -> N
             if image.mode not in ('L', 'I;16') or image.width > shape[1] or image.height > shape[0]:
                 raise SpecDMError(f'a plane has {image.height} x {image.width} px of {image.mode}, not {shape}')
             return np.array(image)
+    except SpecDMError:
+        raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, SpecDMError):
-            raise
         raise SpecDMError(f'a plane is damaged ({error})') from error
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from torchgeo_specdm.datasets.block_files import DamagedBlockError
@@ -53,13 +52,10 @@ class StreamedBlocks(BlockCache):
         self._maps |= other._maps
         self._sound |= other._sound
 
-    def samples(self, positions: Sequence[int]) -> list[dict[str, Tensor]]:
-        """As of other blocks; all that are missing are wished for at once."""
-        numbers = sorted({position // self.size for position in positions})
-        missing = self._missing(numbers)
+    def _prepare(self, numbers: Sequence[int], missing: Sequence[int]) -> None:
+        """Wish for all that are missing at once."""
         for number in numbers:
             self._look_ahead(number, number in missing)
-        return super().samples(positions)
 
     def _look_ahead(self, number: int, missing: bool) -> None:
         if not self.writable:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -83,11 +84,15 @@ class Findings:
             f'{shared} of {len(part.signatures)} {name} patches looked at nearly equal one of '
             f'{len(self.parts["train"].signatures)} train patches: split by place'
             for name, part in self.parts.items()
-            if name != 'train' and (shared := self.near_duplicates(name))
+            if name != 'train' and (shared := self.near_duplicates[name])
         ]
 
-    def near_duplicates(self, name: str) -> int:
+    @cached_property
+    def near_duplicates(self) -> dict[str, int]:
         """How many patches of a split nearly equal a train patch; of train, another one. Blank ones are left out."""
+        return {name: self._near_train(name) for name in self.parts}
+
+    def _near_train(self, name: str) -> int:
         part, train = self.parts[name].signatures, self.parts['train'].signatures
         if not len(part) or not len(train):
             return 0
@@ -110,7 +115,7 @@ class Findings:
             return f'{other}: not checked, for patches are smaller than {BLOCKS} px'
         if not len(part.signatures) or not len(train.signatures):
             return f'{other}: not checked, for all {name if len(train.signatures) else "train"} patches are blank'
-        return f'{other}: {self.near_duplicates(name)} of {len(part.signatures)}'
+        return f'{other}: {self.near_duplicates[name]} of {len(part.signatures)}'
 
     def _values(self) -> Iterator[str]:
         train, spec = self.parts['train'], self.spec

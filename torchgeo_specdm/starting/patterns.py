@@ -4,10 +4,11 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from torchgeo_specdm.datasets.arrays import SUFFIXES
 from torchgeo_specdm.datasets.splitters import SPLITS
 from torchgeo_specdm.errors import SpecDMError
 
-_SUFFIXES = ('.tif', '.tiff', '.img', '.nc', '.npy', '.mat', '.h5', '.hdf5', '.png', '.jp2', '.dat', '.bsq')
+_SUFFIXES = ('.tif', '.tiff', '.img', '.nc', '.png', '.jp2', '.dat', '.bsq', *SUFFIXES)
 _MASK = re.compile(r'mask|label|gt|annotation|cm|target', re.IGNORECASE)
 
 

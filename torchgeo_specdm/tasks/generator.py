@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchgeo_specdm.checkpoint import save_network, write_folder, write_json
 from torchgeo_specdm.datamodules.generator import GeneratorDataModule
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.losses import LossWatch
+from torchgeo_specdm.losses import LossWatch, place_of_step
 from torchgeo_specdm.models import PairAutoencoder
 from torchgeo_specdm.plotting import plot_pairs
 from torchgeo_specdm.sizes import choose_sizes
@@ -109,9 +109,8 @@ class GeneratorTask(LightningModule):
         Raises:
             DivergedError: Says in which step and batch.
         """
-        where = f'step {self.global_step}, batch {self.trainer.fit_loop.batch_idx} of epoch {self.current_epoch}'
         remedy = 'look at the values of its samples, or lower model.lr and train again with --restart'
-        self._losses.see(loss, where, remedy)
+        self._losses.see(loss, place_of_step(self.trainer), remedy)
 
     def on_train_end(self) -> None:
         """Write the output."""
