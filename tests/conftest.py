@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -20,6 +21,17 @@ from torchgeo_specdm.spec import DatasetSpec
 # environment says so to the processes that tests start
 torch.set_num_threads(1)
 os.environ['OMP_NUM_THREADS'] = '1'
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """What a test leaves in the environment ends with it.
+
+    TorchGeo's command line hides the files beside a raster from GDAL, which then makes no ENVI file: it opens what it
+    has just made by its header. Lightning leaves its seed.
+    """
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(autouse=True)

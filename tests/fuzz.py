@@ -92,8 +92,7 @@ def _write_raster(name: str, write: Callable[[Path, np.ndarray], Any]) -> Callab
 
 def _envi(path: Path, image: np.ndarray) -> None:
     size = {'count': 3, 'height': image.shape[1], 'width': image.shape[2], 'dtype': 'uint16'}
-    # TorchGeo hides files from GDAL, which opens what it has just made by its header
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='NO'), rasterio.open(path, 'w', driver='ENVI', **size) as file:
+    with rasterio.open(path, 'w', driver='ENVI', **size) as file:
         file.write(image)
 
 

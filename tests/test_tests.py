@@ -1,6 +1,7 @@
-"""Every test asserts something: by itself, or by a helper that it calls."""
+"""Every test asserts something, by itself or by a helper that it calls, and leaves the environment as it was."""
 
 import ast
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +91,8 @@ def test_it_is_found(body: str, found: bool) -> None:
     helpers = 'def helper():\n    assert True\n\ndef through():\n    helper()\n\ndef run():\n    pass\n\n'
     sources = {'helpers.py': helpers, 'test_a.py': f'def test_a():\n{body}\n'}
     assert without_assertion(sources) == (['test_a.py::test_a'] if found else [])
+
+
+@pytest.mark.parametrize('turn', ['first', 'second'])
+def test_what_one_leaves_in_the_environment_the_next_does_not_find(turn: str) -> None:
+    assert os.environ.setdefault('LEFT_BY_A_TEST', turn) == turn

@@ -52,8 +52,7 @@ def write_scene(folder: Path, bands: int, size: int) -> None:
     labels = random.integers(len(CLASSES), size=(size // 16 + 1,) * 2).repeat(16, 0).repeat(16, 1)[:size, :size]
     spectra = random.integers(500, 4000, size=(bands, len(CLASSES)))
     profile = {'driver': 'ENVI', 'count': bands, 'height': size, 'width': size, 'dtype': 'uint16'}
-    # TorchGeo hides files from GDAL, which opens what it has just made by its header
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='NO'), rasterio.open(folder / 'scene.img', 'w', **profile) as file:
+    with rasterio.open(folder / 'scene.img', 'w', **profile) as file:
         for band in range(bands):
             noise = random.integers(200, size=(size, size))
             file.write((spectra[band][labels] + noise).astype(np.uint16), band + 1)

@@ -117,8 +117,7 @@ def write_envi(root: Path, unit: str) -> np.ndarray:
     image, mask = scene(*SIZE, bands=6)
     about = {'driver': 'ENVI', 'count': 6, 'height': SIZE[0], 'width': SIZE[1], 'dtype': 'uint16'}
     root.mkdir(parents=True, exist_ok=True)
-    # Whatever a test before has left in the environment: GDAL opens what it has just made by its header
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='NO'), rasterio.open(root / 'image.img', 'w', **about) as file:
+    with rasterio.open(root / 'image.img', 'w', **about) as file:
         file.write(image)
     centres = [0.45, 0.55, 0.65, 1.4, 1.6, 2.2] if unit == 'Micrometers' else [450, 550, 650, 1400, 1600, 2200]
     header = (root / 'image.hdr').read_text()
