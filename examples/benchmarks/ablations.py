@@ -61,8 +61,10 @@ class FlowClocks(LogitNormalClocks):
     Up to a weight between 1 and 2, flow matching is the prediction of the velocity at these levels.
     """
 
-    def places(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        return torch.rand(count, generator=generator)
+    def places(
+        self, count: int, generator: torch.Generator | None = None, device: torch.device | str = 'cpu'
+    ) -> Tensor:
+        return torch.rand(count, generator=generator, device=device)
 
 
 @dataclass(frozen=True)

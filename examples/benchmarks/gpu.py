@@ -24,7 +24,7 @@ import torch
 from gpu_slices.experiment import results
 from gpu_slices.jobs import Bench
 from gpu_slices.parts import join, send, send_again, store
-from gpu_slices.plan import PLAN, Job, chosen, scaled
+from gpu_slices.plan import PLAN, Job, chosen, needed, scaled
 from gpu_slices.report import report
 from gpu_slices.train import Clock, SliceEndError
 
@@ -43,8 +43,7 @@ def run(bench: Bench, jobs: tuple[Job, ...], out: Path) -> None:
             path = bench.work / job.name / 'result.json'
             if path.is_file():
                 continue
-            of = [name for name in (job.of, job.against) if name]
-            if missing := [name for name in of if not (bench.work / name / 'checkpoint').is_dir()]:
+            if missing := [path for path in needed(job) if not (bench.work / path).exists()]:
                 print(f'{job.name}: waits for {missing[0]}', flush=True)
                 continue
             began = time.monotonic()
@@ -108,6 +107,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add('--minutes', type=float, default=9.5, help='run: time of this call')
     add('--scale', type=float, default=1.0, help='run: share of time, steps and samples')
     add('--only', nargs='+', default=[], metavar='JOB', help='run: these jobs alone')
+    add('--steps', type=int, help='run: of the denoisers that ship, where not the clock is to say')
     add('--seeds', type=int, nargs='+', default=[], help='run: of experiments, in this order')
     add('--models', nargs='+', default=[], metavar='MODEL', help="run: of experiments; the paper's by default")
     add('--again', action='store_true', help='run: send what did not arrive again')
@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None, start: float | None = None) -> None
             send_again(args.work / 'outbox')
         asked = {'seeds': tuple(args.seeds), 'models': tuple(args.models)}
         bench = Bench(args.pack, args.work, args.conf, args.scale, Clock(deadline), **asked)
-        run(bench, chosen(args.only), args.out)
+        run(bench, chosen(args.only, args.steps), args.out)
 
 
 if __name__ == '__main__':

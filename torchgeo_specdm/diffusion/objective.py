@@ -37,38 +37,45 @@ class Clocks:
     absent: float = 0.0
 
     def draw(
-        self, count: int, schedule: NoiseSchedule, generator: torch.Generator | None = None
+        self,
+        count: int,
+        schedule: NoiseSchedule,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = 'cpu',
     ) -> tuple[Tensor, Tensor]:
-        """Time steps of ``count`` samples.
+        """Time steps of ``count`` samples, drawn on a device: a GPU would be waited for to copy them there.
 
         Returns:
-            Steps ``(count, S)`` int64 and whether a stream is to be generated, ``(count, S)`` bool; on the CPU.
+            Steps ``(count, S)`` int64 and whether a stream is to be generated, ``(count, S)`` bool.
         """
-        streams = len(self.channels)
-        t = self.times(count, schedule, generator)[:, None].expand(-1, streams)
+        streams, drawn = len(self.channels), {'generator': generator, 'device': device}
+        t = self.times(count, schedule, generator, device)[:, None].expand(-1, streams)
         if streams == 1 or self.together >= 1:
             return t, torch.ones_like(t, dtype=torch.bool)
-        apart = torch.rand(count, generator=generator) >= self.together
+        apart = torch.rand(count, **drawn) >= self.together
         # The numbers 1 ... 2^S - 2 are the proper, non-empty sets of streams
-        sets = torch.randint(1, 2**streams - 1, (count, 1), generator=generator)
-        given = (sets >> torch.arange(streams)) % 2 == 1
+        sets = torch.randint(1, 2**streams - 1, (count, 1), **drawn)
+        given = (sets >> torch.arange(streams, device=device)) % 2 == 1
         given &= apart[:, None]
         t = t.masked_fill(given, GIVEN_STEP)
         if self.absent:
-            t = t.masked_fill(
-                given & (torch.rand((count, 1), generator=generator) < self.absent), schedule.num_train_timesteps - 1
-            )
+            t = t.masked_fill(given & (torch.rand((count, 1), **drawn) < self.absent), schedule.num_train_timesteps - 1)
         return t, ~given
 
-    def times(self, count: int, schedule: NoiseSchedule, generator: torch.Generator | None = None) -> Tensor:
+    def times(
+        self,
+        count: int,
+        schedule: NoiseSchedule,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = 'cpu',
+    ) -> Tensor:
         """Time steps of the noisy streams, ``(count,)`` int64: all equally often."""
-        return torch.randint(schedule.num_train_timesteps, (count,), generator=generator)
+        return torch.randint(schedule.num_train_timesteps, (count,), generator=generator, device=device)
 
     def per_channel(self, values: Tensor) -> Tensor:
         """``(B, S)`` repeated over the channels of each stream, ``(B, Z)``."""
-        repeats = torch.tensor(self.channels, device=values.device)
-        # Without the size of the result, a GPU is waited for to know it
-        return values.repeat_interleave(repeats, 1, output_size=sum(self.channels))
+        parts = [values[:, s : s + 1].expand(-1, channels) for s, channels in enumerate(self.channels)]
+        return torch.cat(parts, 1)
 
 
 class LogitNormalClocks(Clocks):
@@ -78,14 +85,22 @@ class LogitNormalClocks(Clocks):
     where noise over signal is s / (1 - s). Arguments are those of :class:`Clocks`.
     """
 
-    def times(self, count: int, schedule: NoiseSchedule, generator: torch.Generator | None = None) -> Tensor:
+    def times(
+        self,
+        count: int,
+        schedule: NoiseSchedule,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = 'cpu',
+    ) -> Tensor:
         """The time steps nearest to those places, ``(count,)`` int64."""
-        place = self.places(count, generator)
-        return torch.searchsorted(schedule.snr.rsqrt(), place / (1 - place)).clamp(max=schedule.num_train_timesteps - 1)
+        place, levels = self.places(count, generator, device), schedule.snr_on(device).rsqrt()
+        return torch.searchsorted(levels, place / (1 - place)).clamp(max=schedule.num_train_timesteps - 1)
 
-    def places(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+    def places(
+        self, count: int, generator: torch.Generator | None = None, device: torch.device | str = 'cpu'
+    ) -> Tensor:
         """Places s, ``(count,)`` in (0, 1)."""
-        return torch.randn(count, generator=generator).sigmoid()
+        return torch.randn(count, generator=generator, device=device).sigmoid()
 
 
 def denoising_loss(
@@ -115,7 +130,7 @@ def denoising_loss(
     clocks = clocks or Clocks((z.shape[1],))
     device = z.device if generator is None else 'cpu'
     noise = torch.randn(z.shape, generator=generator, device=device).to(z)
-    steps, wanted = (x.to(z.device) for x in clocks.draw(len(z), schedule, generator))
+    steps, wanted = (x.to(z.device) for x in clocks.draw(len(z), schedule, generator, device))
     t = clocks.per_channel(steps)
     weight = clocks.per_channel(wanted).to(z)
     total = weight.sum()

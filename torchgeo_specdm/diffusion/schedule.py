@@ -15,9 +15,10 @@ In nearly pure noise, :math:`\epsilon` is known and teaches nothing about :math:
 """
 
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from torchgeo_specdm.errors import SpecDMError
@@ -79,7 +80,12 @@ class NoiseSchedule:
     @property
     def snr(self) -> Tensor:
         """Signal-to-noise ratio at each step, ``(T,)``, falling."""
-        return self.alphas_cumprod / (1 - self.alphas_cumprod)
+        return self.snr_on('cpu')
+
+    def snr_on(self, device: torch.device | str) -> Tensor:
+        """The same on a device."""
+        alphas = _alphas_on(self, torch.device(device))
+        return alphas / (1 - alphas)
 
     def add_noise(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Latents and noise ``(B, Z, h, w)`` at steps ``t``, ``(B,)`` or, each channel at its own, ``(B, Z)``."""
@@ -112,10 +118,18 @@ class NoiseSchedule:
 
         It is :math:`\min(\mathrm{SNR}, \gamma)` on the error of :math:`z_0`, expressed for what is predicted.
         """
-        snr = self.snr.to(t.device)[t]
+        snr = self.snr_on(t.device)[t]
         return snr.clamp(max=gamma) / (snr if self.prediction_type == 'epsilon' else snr + 1)
 
     def _scales(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        alpha = self.alphas_cumprod.to(z.device)[t]
+        alpha = _alphas_on(self, z.device)[t.to(z.device)]
         alpha = alpha.view(len(z), -1, 1, 1)
         return alpha.sqrt().to(z), (1 - alpha).sqrt().to(z)
+
+
+@lru_cache
+def _alphas_on(schedule: NoiseSchedule, device: torch.device) -> Tensor:
+    """Copied once: a GPU is waited for at each copy."""
+    # Whoever asks first may be validating, and a training reads the same tensor later
+    with torch.inference_mode(False):
+        return schedule.alphas_cumprod.to(device)

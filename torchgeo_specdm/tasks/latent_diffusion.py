@@ -1,14 +1,14 @@
 """Stage 2: diffusion of the joint latents (sections 3.2 and 3.4 of the paper)."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
-from torch.optim.swa_utils import AveragedModel
 
 from torchgeo_specdm.catalogue import resolve
 from torchgeo_specdm.datamodules.latents import LatentDataModule
@@ -155,8 +155,8 @@ class LatentDiffusionTask(GeneratorTask):
         )
         if h['pretrained']:
             self._adopt(resolve(h['pretrained']))
-        self.average = AveragedModel(self.model, multi_avg_fn=self._average)
-        self.average.requires_grad_(False)
+        # Not torch's AveragedModel: a GPU would be waited for at each step to know how many were averaged
+        self.average = deepcopy(self.model).requires_grad_(False)
 
     def _adopt(self, checkpoint: Path) -> None:
         described, denoiser = read_description(checkpoint), load_denoiser(checkpoint / 'denoiser')
@@ -182,12 +182,13 @@ class LatentDiffusionTask(GeneratorTask):
             return (autoencoder.channels,)
         return tuple(stream.channels for stream in autoencoder.streams)
 
-    def _average(self, averages: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
+    @torch.no_grad()
+    def _follow(self, count: int) -> None:
+        """Move the average of ``count`` updates towards the weights."""
         # The average of a short history must not remember the initial weights
-        count = float(updates)
-        decay: float = min(self.hparams['ema_decay'], (1 + count) / (10 + count))
+        decay = min(self.hparams['ema_decay'], (1 + count) / (10 + count)) if count else 0.0
         # All weights in one call: one by one, a GPU waits for each of some hundred
-        torch._foreach_lerp_(list(averages), list(current), 1 - decay)
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
 
     def configure_optimizers(self) -> Any:
         """AdamW on the denoiser."""
@@ -198,9 +199,10 @@ class LatentDiffusionTask(GeneratorTask):
         """Equation 4."""
         shares = batch['shares']
         # In a quarter of the samples no share is known, in the others each of them in two thirds
-        known = (torch.rand(len(shares), 1) < 0.75) & (torch.rand(shares.shape) < 2 / 3)
+        known = torch.rand(len(shares), 1, device=shares.device) < 0.75
+        known = known & (torch.rand(shares.shape, device=shares.device) < 2 / 3)
         told = {
-            'shares': shares.masked_fill(~known.to(shares.device), torch.nan),
+            'shares': shares.masked_fill(~known, torch.nan),
             'orientation': batch['orientation'],
         }
         h = self.hparams
@@ -218,8 +220,9 @@ class LatentDiffusionTask(GeneratorTask):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Update the weights and their average together, so that a state never holds one without the other."""
+        count = self.global_step
         super().optimizer_step(*args, **kwargs)
-        self.average.update_parameters(self.model)
+        self._follow(count)
 
     @in_float32
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -241,7 +244,7 @@ class LatentDiffusionTask(GeneratorTask):
         return SpecDMPipeline(
             data.spec,
             data.autoencoder,
-            cast(JointDenoiser, self.average.module),
+            self.average,
             data.latent_mean,
             data.latent_std,
             self.schedule,

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from quality_table.seeds import seed_rows
+from quality_table.table import RealSides
 from torch.utils.data import Subset
 
 from gpu_slices.experiment import run_experiment
-from gpu_slices.plan import ANCESTRAL, FEW_STEPS, Job, Stage, read_stages
-from gpu_slices.rows import Generated, distances, figures, real_rows
+from gpu_slices.plan import ANCESTRAL, FEW_STEPS, SEEDS, Job, Stage, read_stages
+from gpu_slices.rows import Generated, distances, figures, kept_parts, real_rows
 from gpu_slices.speed import sample_speed, train_speed
 from gpu_slices.steps import packed
 from gpu_slices.train import Clock, train
@@ -18,8 +20,8 @@ from torchgeo_specdm.checkpoint import read_json, write_json
 from torchgeo_specdm.datamodules import PackedDataModule
 from torchgeo_specdm.evaluation.cache import Cache
 from torchgeo_specdm.evaluation.copying import CopyObserver
-from torchgeo_specdm.evaluation.observation import Observer, draw
-from torchgeo_specdm.evaluation.quality import image_observers, pair_observers
+from torchgeo_specdm.evaluation.observation import Observer, Rows, draw
+from torchgeo_specdm.evaluation.quality import CHUNK, image_observers, pair_observers
 from torchgeo_specdm.evaluation.rule import RuleObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
 
@@ -59,6 +61,7 @@ class Bench:
             'samples': self._samples,
             'experiment': self._experiment,
             'steps': self._steps,
+            'seeds': self._seeds,
             'train-speed': self._train_speed,
             'sample-speed': self._sample_speed,
         }
@@ -70,16 +73,33 @@ class Bench:
         known = read_json(first)['stages'] if first.is_file() else {}
         fastest = {task: stage['variant'] for task, stage in known.items()}
         result = train(job, stages, root, self.clock, self.scale, fastest)
+        files: list[Path] = []
         if job.count:
             data = packed(stages[0].data, 'fit')
             spec = data.train_dataset.spec  # type: ignore[union-attr]
             ruled: list[Observer] = [RuleObserver(spec)] if stages[0].data['land_cover'] else []
             observers = [*image_observers(spec, self.device), SpectraObserver(spec), *ruled]
             generated = Generated(root / 'checkpoint', Cache(root / 'rows'), self.device, self.clock)
-            made = generated.rows(job.count, observers, lambda path: None, steps=FEW_STEPS[0])
+            made = generated.rows(job.count, observers, files.append, steps=FEW_STEPS[0])
             result |= {'count': job.count, 'figures': figures(made, *self._real(data, observers, job.count))}
-        files = [path for path in (root / 'checkpoint').rglob('*') if path.is_file()] if job.ship else []
-        return result | {'files': [path.relative_to(self.work).as_posix() for path in files]}
+        files += [path for path in (root / 'checkpoint').rglob('*') if path.is_file()] if job.ship else []
+        return result | {'files': self._relative(files)}
+
+    def _seeds(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
+        """Two arms in all seeds, of the rows that their trainings left: this needs no GPU."""
+        data = packed(stages[0].data, 'fit')
+        spec = data.train_dataset.spec  # type: ignore[union-attr]
+        observers = image_observers(spec, self.device)
+        train, held_out = self._real(data, observers, job.count)
+        pairs = [(self._kept(f'{job.of}-{s}', observers), self._kept(f'{job.against}-{s}', observers)) for s in SEEDS]
+        rows = seed_rows(pairs, RealSides(spec, train, held_out, {}))
+        return {'rows': [row.to_dict() for row in rows], 'lines': [str(row) for row in rows], 'files': []}
+
+    def _kept(self, name: str, observers: list[Observer]) -> dict[str, Rows]:
+        """What observers saw of the samples of a training."""
+        result = read_json(self.work / name / 'result.json')
+        cache = Cache(self.work / name / 'rows')
+        return kept_parts(cache, {'weights': result['checkpoint'], 'steps': FEW_STEPS[0]}, result['count'], observers)
 
     def _samples(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
         data = packed(stages[0].data, 'fit')
@@ -95,7 +115,8 @@ class Bench:
     def _steps(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
         data = packed(stages[0].data, 'fit')
         observers = image_observers(data.train_dataset.spec, self.device)  # type: ignore[union-attr]
-        generated, files = self._generated(job)
+        # A thousand evaluations of few samples would leave a GPU idle
+        generated, files = self._generated(job, CHUNK if self.device.type == 'cuda' else None)
         samplings: list[dict[str, Any]] = [{'steps': steps} for steps in FEW_STEPS]
         samplings.append({'steps': max(2, round(ANCESTRAL * min(1.0, self.scale))), 'solver': 'ddpm'})
         found = []
@@ -142,9 +163,9 @@ class Bench:
         train = Subset(data.train_dataset, draw(data.train_dataset, count))
         return real_rows(train, of_train, cache), real_rows(data.val_dataset, observers, cache)
 
-    def _generated(self, job: Job) -> tuple[Generated, list[Path]]:
+    def _generated(self, job: Job, block: int | None = None) -> tuple[Generated, list[Path]]:
         root = self.work / job.of
-        return Generated(root / 'checkpoint', Cache(root / 'quality.parts'), self.device, self.clock), []
+        return Generated(root / 'checkpoint', Cache(root / 'quality.parts'), self.device, self.clock, block), []
 
     def _relative(self, files: list[Path]) -> list[str]:
         return sorted({path.relative_to(self.work).as_posix() for path in files})

@@ -30,8 +30,8 @@ class Job:
         autoencoder: Name of the checkpoint whose autoencoder is taken over; by default one is trained.
         changes: Arguments of tasks that differ from the preset, by class name.
         seed: Of a training.
-        of: The training whose checkpoint is sampled.
-        against: Another one, of an experiment that compares two.
+        of: The training whose checkpoint is sampled; of ``seeds``, an arm.
+        against: Another one, of an experiment or of ``seeds`` that compares two.
         count: Samples that are generated.
         sampling: Arguments of :meth:`SpecDMPipeline.sample`; 20 steps by default.
         steps: Optimiser steps of each cell of an experiment.
@@ -39,7 +39,7 @@ class Job:
     """
 
     name: str
-    kind: Literal['train', 'samples', 'experiment', 'steps', 'train-speed', 'sample-speed']
+    kind: Literal['train', 'samples', 'experiment', 'steps', 'seeds', 'train-speed', 'sample-speed']
     config: str
     minutes: float = 0.0
     lengths: Mapping[str, int] = field(default_factory=dict)
@@ -65,8 +65,9 @@ class Stage:
     gradient_clip_val: float | None = None
 
 
-# A single stream cannot be given a part of itself: so that arms differ in one thing, none learns that
-_JOINT: dict[str, Any] = {'LatentDiffusionTask': {'together': 1.0}}
+# A single stream cannot be given a part of itself: so that arms differ in one thing, none learns that. A third of the
+# operations of the preset's denoiser, and as many weights
+_JOINT: dict[str, Any] = {'LatentDiffusionTask': {'together': 1.0, 'widths': [64, 128, 192], 'depth': 1}}
 # The paper's two comparisons; single_stream is LDM's autoencoder, as large as both branches together
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
     'two-stream': _JOINT,
@@ -75,14 +76,16 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
 }
 # What an arm takes; the loss of spectral angles is one of the autoencoder alone
 _FIRST = {'AutoencoderTask': 2000}
-_BOTH = {**_FIRST, 'LatentDiffusionTask': 2000}
+_BOTH = {**_FIRST, 'LatentDiffusionTask': 1500}
 LENGTHS = {'two-stream': _BOTH, 'single-stream': _BOTH, 'no-sad': _FIRST}
 # LDM on pairs of two dates: as many latents and weights as the streams of ``oscd.yaml``
 _LDM: dict[str, Any] = {
     'AutoencoderTask': {'kind': 'single_stream', 'separate_dates': False, 'latent_channels': [40, 4]},
-    **_JOINT,
+    'LatentDiffusionTask': {'together': 1.0},
 }
 SEEDS = (0, 1, 2)
+# Samples of an arm: held-out images are fewer, and both sides of a distance are equally many
+_COMPARED = 520
 # Forty epochs of a hundred real pairs and five hundred synthetic ones, in batches of 16
 CELL_STEPS = 1500
 FEW_STEPS = (20, 10, 4, 1)
@@ -107,17 +110,26 @@ PLAN: tuple[Job, ...] = (
             lengths=LENGTHS[arm],
             changes=changes,
             seed=seed,
-            count=1000 if LENGTHS[arm] == _BOTH else 0,
+            count=_COMPARED if LENGTHS[arm] == _BOTH else 0,
         )
         for seed in SEEDS
         for arm, changes in ARMS.items()
     ),
+    Job('seeds', 'seeds', 'oscd-landcover', of='two-stream', against='single-stream', count=_COMPARED),
     *(Job(f'{name}-steps', 'steps', name, of=name, count=512) for name in _GENERATORS),
     Job('train-speed', 'train-speed', 'oscd-landcover', of='oscd-landcover'),
     Job('sample-speed', 'sample-speed', 'oscd-landcover', of='oscd-landcover'),
     Job('oscd-ldm', 'train', 'oscd', minutes=4, changes=_LDM, count=1000, ship=True),
     Job('against-ldm', 'experiment', 'oscd', of='oscd', against='oscd-ldm', steps=CELL_STEPS, sampling=AGREED),
 )
+
+
+def needed(job: Job) -> list[str]:
+    """What earlier jobs have to leave for this one."""
+    of = [name for name in (job.of, job.against) if name]
+    if job.kind == 'seeds':
+        return [f'{arm}-{seed}/result.json' for arm in of for seed in SEEDS]
+    return [f'{name}/checkpoint' for name in of]
 
 
 def scaled(job: Job, scale: float) -> Job:
@@ -180,8 +192,12 @@ def _packed(data: Mapping[str, Any], pack: Path, path: Path) -> dict[str, Any]:
     return {'root': pack, 'land_cover': _DATA[name], **own, **val}
 
 
-def chosen(only: Sequence[str]) -> tuple[Job, ...]:
+def chosen(only: Sequence[str], steps: int | None = None) -> tuple[Job, ...]:
     """The jobs of these names, in the order of the plan; all for none.
+
+    Args:
+        only: Names.
+        steps: Length of the denoisers that ship; by default as long as the time of their jobs.
 
     Raises:
         SpecDMError: There is no such job.
@@ -189,4 +205,8 @@ def chosen(only: Sequence[str]) -> tuple[Job, ...]:
     names = [job.name for job in PLAN]
     if unknown := [name for name in only if name not in names]:
         raise SpecDMError(f'there is no job {unknown[0]}; there are {", ".join(names)}')
-    return tuple(job for job in PLAN if not only or job.name in only)
+    jobs = [job for job in PLAN if not only or job.name in only]
+    if steps is None:
+        return tuple(jobs)
+    length = {'LatentDiffusionTask': steps}
+    return tuple(replace(job, lengths=length) if job.autoencoder else job for job in jobs)

@@ -4,11 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quality_table.rows import HEADER
+
 from gpu_slices.experiment import FOLDER
 from gpu_slices.plan import ARMS, PLAN, SEEDS
 from torchgeo_specdm.checkpoint import read_json
 
 Result = Mapping[str, Any]
+_COSTS = ('ms a step', 'first steps s', 'GPU MB')
 
 
 def report(work: Path) -> str:
@@ -20,6 +23,7 @@ def report(work: Path) -> str:
         'Variants of a training step': _variants(results),
         'Samples': _samples(results),
         'Comparisons': _comparisons(results),
+        'Two streams against one': _seeds(results),
         'Few steps': _steps(results),
         'Time and memory of a training step': _train_speed(results),
         'Samples per second': _sample_speed(results),
@@ -64,13 +68,20 @@ def _trainings(results: Mapping[str, Result]) -> str:
 
 def _variants(results: Mapping[str, Result]) -> str:
     rows = [
-        (name, task, variant, number(1000 * found['step_seconds']), number(found['memory_mb']))
+        (name, task, variant, *_cost(found))
         for name, result in results.items()
         if result['kind'] == 'train' and not result.get('count')
         for task, stage in result['stages'].items()
         for variant, found in stage['variants'].items()
     ]
-    return table(['job', 'stage', 'variant', 'ms a step', 'GPU MB'], rows)
+    return table(['job', 'stage', 'variant', *_COSTS], rows)
+
+
+def _cost(found: Mapping[str, Any]) -> list[str]:
+    """Of a step that was measured."""
+    if 'failed' in found:
+        return [f'failed: {found["failed"]}', '', '']
+    return [number(1000 * found['step_seconds']), number(found['first_seconds']), number(found['memory_mb'])]
 
 
 def _samples(results: Mapping[str, Result]) -> str:
@@ -112,6 +123,11 @@ def _experiments(results: Mapping[str, Result]) -> str:
     return table(['job', 'models', 'seeds', 'steps of a cell'], rows)
 
 
+def _seeds(results: Mapping[str, Result]) -> str:
+    lines = [line for result in results.values() if result['kind'] == 'seeds' for line in result['lines']]
+    return '\n'.join([HEADER, *lines]) if lines else ''
+
+
 def task_label(task: str) -> str:
     """A short name of a stage."""
     return {'LatentDiffusionTask': 'denoiser'}.get(task, 'autoencoder')
@@ -148,13 +164,8 @@ def _train_speed(results: Mapping[str, Result]) -> str:
     for result in results.values():
         for task, variants in result['stages'].items() if result['kind'] == 'train-speed' else ():
             for variant, found in variants.items():
-                if 'failed' in found:
-                    cells = [f'failed: {found["failed"]}', '', '']
-                else:
-                    milliseconds = number(1000 * found['step_seconds'])
-                    cells = [milliseconds, number(found['first_seconds']), number(found['memory_mb'])]
-                rows.append([result['config'], task, str(result['batch_sizes'][task]), variant, *cells])
-    return table(['preset', 'stage', 'batch', 'variant', 'ms a step', 'first steps s', 'GPU MB'], rows)
+                rows.append([result['config'], task, str(result['batch_sizes'][task]), variant, *_cost(found)])
+    return table(['preset', 'stage', 'batch', 'variant', *_COSTS], rows)
 
 
 def _sample_speed(results: Mapping[str, Result]) -> str:

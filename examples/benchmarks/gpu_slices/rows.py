@@ -18,6 +18,7 @@ from torchgeo_specdm.alignment.copies import COPY_RATIO
 from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.comparison import Counts, mean_iou, sum_samples
 from torchgeo_specdm.datasets.device import same_arithmetic
+from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.cache import Cache, fingerprint
 from torchgeo_specdm.evaluation.copying import CopyObserver
 from torchgeo_specdm.evaluation.fidelity import FeatureObserver
@@ -95,6 +96,29 @@ def _see_all(dataset: Any, observer: Observer) -> dict[str, Tensor]:
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
+def kept_parts(
+    cache: Cache, depends: Mapping[str, Any], count: int, observers: Sequence[Observer]
+) -> dict[str, Rows]:  # fmt: skip
+    """Rows of the first ``count`` samples of a generator, that :class:`Generated` has kept.
+
+    Raises:
+        SpecDMError: They are not there.
+    """
+    found: dict[str, Rows] = {}
+    for observer in observers:
+        keys = [kept_rows(depends, part, observer) for part in _chunks(count)]
+        parts = [cache.load(*key) for key in keys]
+        there = [part for part in parts if part is not None]
+        if len(there) < len(parts):
+            raise SpecDMError(f'rows of {observer.name} are not in {cache.folder}: bring back what gpu.py sends')
+        found[observer.name] = {key: torch.cat([part[key] for part in there]) for key in there[0]}
+    return found
+
+
+def _chunks(count: int) -> list[range]:
+    return [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+
+
 class Generated:
     """Rows of a checkpoint's samples, in parts of 512 under the names that quality.py looks for.
 
@@ -103,9 +127,13 @@ class Generated:
         cache: Where rows are kept.
         device: Where samples are generated.
         clock: When this call must end.
+        block: Samples that are generated together; as many as SpecDMSynthetic does by default.
     """
 
-    def __init__(self, checkpoint: Path, cache: Cache, device: torch.device, clock: Clock) -> None:
+    def __init__(
+        self, checkpoint: Path, cache: Cache, device: torch.device, clock: Clock, block: int | None = None
+    ) -> None:
+        self.block = block or BLOCK[device.type]
         self.pipeline = SpecDMPipeline.from_pretrained(checkpoint, device)
         self.weights, self.cache, self.clock = folder_hash(checkpoint), cache, clock
 
@@ -124,8 +152,7 @@ class Generated:
             SliceEndError: The time of this call is over; what was observed is kept.
         """
         parts = []
-        for start in range(0, count, CHUNK):
-            chosen = range(start, min(start + CHUNK, count))
+        for chosen in _chunks(count):
             kept = {o.name: kept_rows({'weights': self.weights, **sampling}, chosen, o) for o in observers}
             part: dict[str, Any] = {name: self.cache.load(*key) for name, key in kept.items()}
             if any(rows is None for rows in part.values()):
@@ -142,7 +169,7 @@ class Generated:
 
     def _observe(self, chosen: range, observers: Sequence[Observer], sampling: Mapping[str, Any]) -> dict[str, Rows]:
         found, longest = [], 0.0
-        size = BLOCK[self.pipeline.device.type]
+        size = self.block
         for start in range(chosen.start, chosen.stop, size):
             self.clock.check(longest)
             began = time.monotonic()

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from gpu_slices.plan import Job, Stage
 from gpu_slices.steps import make_task, measure_step, open_data, peak_memory, trainer_for, variants
 from torchgeo_specdm.checkpoint import folder_hash, read_json, write_json
+from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.resume import ResumeCheckpoint
 
 # What the autoencoder gets of a training's time; the denoiser gets the rest
@@ -21,8 +22,6 @@ _FIRST_SHARE = 1 / 3
 _RESERVE = 0.05
 # Writing the state of a denoiser takes seconds, and a call ends with a state of its own [s]
 _SAVE_EVERY = 120.0
-# Of a training whose length is given
-_UNMEASURED = 'bf16 benchmark'
 # What comes before the first step: decoding and encoding the data, measuring [s]
 _PREPARATION = 60.0
 
@@ -100,11 +99,11 @@ def train(
             clock.check(_PREPARATION * scale)
             start = time.monotonic()
             data = open_data(stage, root)
+            names = [fastest[stage.task]] if stage.task in fastest else variants(stage.task)
             if stage.task in job.lengths:
                 length = {'max_steps': stage.max_steps, 'preset_steps': stage.max_steps}
-                known = {'variants': {}, 'variant': _UNMEASURED, **length}
+                known = {'variants': {}, 'variant': names[0], **length}
             elif not known:
-                names = [fastest[stage.task]] if stage.task in fastest else variants()
                 known = _measure(stage, data, root, start + budget, scale, names)
             # Measuring draws too, and not equally often in every run
             seed_everything(job.seed, verbose=False)
@@ -126,7 +125,10 @@ def _measure(
 ) -> dict[str, Any]:  # fmt: skip
     """The fastest variant of a step, and how many of them are done at ``end``, a time of :func:`time.monotonic`."""
     found = {name: measure_step(stage, data, root, name, scale) for name in names}
-    best = min(found, key=lambda name: found[name]['step_seconds'])
+    done = [name for name in names if 'failed' not in found[name]]
+    if not done:
+        raise SpecDMError(f'no step of {stage.task} was possible: {found}')
+    best = min(done, key=lambda name: found[name]['step_seconds'])
     steps = int((end - time.monotonic()) * (1 - _RESERVE) / found[best]['step_seconds'])
     known = {'variants': found, 'variant': best, 'max_steps': min(stage.max_steps, max(2, steps))}
     known |= {'preset_steps': stage.max_steps}
