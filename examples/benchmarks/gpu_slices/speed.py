@@ -55,7 +55,7 @@ def train_speed(
         for variant in TRAIN_VARIANTS:
             if variant in found or ('compile' in variant and variant not in variants(stage.task)):
                 continue
-            clock.check(60 * scale)
+            clock.check(30 * scale)
             data = data or open_data(stage, root)
             found[variant] = measure_step(stage, data, root, variant, scale)
             save(known)
