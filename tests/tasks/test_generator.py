@@ -41,6 +41,17 @@ def fit(task: GeneratorTask, root: Path, data: str = 'segmentation', **settings:
 
 
 @pytest.mark.parametrize('data', ['segmentation', 'change'])
+def test_data_is_measured_where_it_is(data: str) -> None:
+    """Networks are made where Lightning has all new tensors on the GPU; here, on a device that computes nothing."""
+    module = GeneratorDataModule(FakeDataModule(task=data))
+    module.setup('fit')
+    expected = *module.band_statistics(), module.class_counts()
+    with torch.device('meta'):
+        found = *module.band_statistics(), module.class_counts()
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize('data', ['segmentation', 'change'])
 def test_both_stages_leave_a_checkpoint(data: str, tmp_path: Path) -> None:
     stages = (AutoencoderTask(**AUTOENCODER), LatentDiffusionTask(**DENOISER))
     for stage in stages:

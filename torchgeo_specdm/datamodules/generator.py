@@ -25,6 +25,8 @@ from torchgeo_specdm.spec import DatasetSpec, find_spec
 _STATISTICS_SAMPLES = 512
 # What randomness is for; a word of each seed, so that no two purposes share one
 _ORDER, _ORIENTATION, _STEP = 1, 2, 3
+# Tasks measure the data where Lightning has them make their networks: there, all new tensors are on the GPU
+_ON_CPU = partial(torch.device, 'cpu')
 
 
 def _pairs(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -126,18 +128,20 @@ class GeneratorDataModule(LightningDataModule):
 
     def band_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each band over (at most 512) train samples, ``(C,)`` each, raw units."""
-        mean, std = band_statistics(batch['image'] for batch in self._some())
+        with _ON_CPU():
+            mean, std = band_statistics(batch['image'] for batch in self._some())
         # A constant band must not be divided by zero
         return mean, std.clamp_min(1e-6)
 
     def class_counts(self) -> Tensor:
         """Pixels of each class in (at most 512) train samples, ``(K,)`` int64; values that are no class left out."""
         count = self.spec.num_classes
-        masks = (batch['mask'].flatten() for batch in self._some())
-        return sum(
-            (torch.bincount(mask[(mask >= 0) & (mask < count)], minlength=count) for mask in masks),
-            torch.zeros(count, dtype=torch.long),
-        )
+        with _ON_CPU():
+            masks = (batch['mask'].flatten() for batch in self._some())
+            return sum(
+                (torch.bincount(mask[(mask >= 0) & (mask < count)], minlength=count) for mask in masks),
+                torch.zeros(count, dtype=torch.long),
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The seed."""
