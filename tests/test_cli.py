@@ -1,4 +1,6 @@
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -292,3 +294,14 @@ def test_bugs_keep_their_traceback(staged: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(AutoencoderTask, 'configure_model', bug)
     with pytest.raises(ZeroDivisionError):
         main(['fit', '--config', staged, '--stage', '1'])
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    """As ``specdm checkpoints | head``."""
+    command = [sys.executable, '-m', 'torchgeo_specdm', 'checkpoints']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ''
+        assert process.wait(timeout=120) == 141

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -67,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; those of the process by default.
 
     Returns:
-        The exit status: 2 after an error that the user can mend, which is printed as one line; 130 when interrupted.
-        Anything else that goes wrong is a bug and is raised.
+        The exit status: 2 after an error that the user can mend, which is printed as one line; 130 when interrupted;
+        141 when who read the output has left. Anything else that goes wrong is a bug and is raised.
     """
     # Of a library that TorchGeo imports; nothing that a user could mend
     warnings.filterwarnings('ignore', message='.torch.jit.script. is deprecated', category=FutureWarning)
@@ -79,6 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.rest = rest
     try:
         args.run(args)
+        # Here, where a reader that has left is known to be one
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python writes the rest when it ends: to nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (SpecDMError, *USER_FILES) as error:
         return _refuse(str(error))
     except OSError as error:

@@ -184,8 +184,10 @@ def test_a_judge_that_knows_nothing_grades_nothing() -> None:
 
 
 def test_equal_settings_mean_equal_observers() -> None:
-    weights = torch.zeros(2, 3).double()
+    weights = torch.rand(2, 3).double()
     assert BoundaryObserver(weights).settings == BoundaryObserver(weights.clone()).settings
+    # The last bits are those of the processor
+    assert BoundaryObserver(weights).settings == BoundaryObserver(weights * (1 + 1e-7)).settings
     assert BoundaryObserver(weights).settings != BoundaryObserver(weights + 1).settings
     layers = [nn.Linear(2, 2) for _ in range(2)]
     for layer in layers:
