@@ -1,6 +1,7 @@
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -303,6 +304,22 @@ def test_everything_the_denoiser_can_be_told(tmp_path: Path) -> None:
 def test_contradictions_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecDMError, match=message):
         LatentDiffusionTask(**options)
+
+
+@pytest.mark.parametrize(
+    ('asked', 'device', 'ranks', 'done'),
+    [(True, 'cuda', 1, True), (False, 'cuda', 1, False), (True, 'cpu', 1, False), (True, 'cuda', 2, False)],
+)
+def test_one_gpu_compiles_the_denoiser(
+    asked: bool, device: str, ranks: int, done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[dict[str, Any]] = []
+    task = LatentDiffusionTask(compile=asked)
+    task.model = SimpleNamespace(compile=lambda **options: compiled.append(options))  # type: ignore[assignment]
+    monkeypatch.setattr(LatentDiffusionTask, 'device', torch.device(device))
+    monkeypatch.setattr(LatentDiffusionTask, 'trainer', SimpleNamespace(world_size=ranks, precision='32-true'))
+    task.on_fit_start()
+    assert bool(compiled) is done
 
 
 def test_the_average_of_weights_is_that_of_pytorch(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ class LatentDiffusionTask(GeneratorTask):
             :class:`~torchgeo_specdm.diffusion.LogitNormalClocks`; from all time steps equally often by default.
         min_snr_gamma: Weigh time steps by their signal-to-noise ratio, cut at this value; none by default.
         half_precision: Write the checkpoint's weights as float16.
+        compile: Compile the denoiser where one GPU trains it, and start the kernels of a step together (CUDA graphs):
+            the first step takes a minute and a half, the others half of the time. Elsewhere it changes nothing.
     """
 
     output = 'checkpoint'
@@ -92,6 +94,7 @@ class LatentDiffusionTask(GeneratorTask):
         logit_normal_times: bool = False,
         min_snr_gamma: float | None = None,
         half_precision: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if orientations and not dihedral:
@@ -157,6 +160,13 @@ class LatentDiffusionTask(GeneratorTask):
             self._adopt(resolve(h['pretrained']))
         # Not torch's AveragedModel: a GPU would be waited for at each step to know how many were averaged
         self.average = deepcopy(self.model).requires_grad_(False)
+
+    def on_fit_start(self) -> None:
+        """Compile the denoiser; its average, which is evaluated now and then, stays as it is."""
+        super().on_fit_start()
+        if self.hparams['compile'] and self.device.type == 'cuda' and self.trainer.world_size == 1:
+            # Batches are of one size (the last one of an epoch is dropped)
+            self.model.compile(mode='reduce-overhead', dynamic=False)
 
     def _adopt(self, checkpoint: Path) -> None:
         described, denoiser = read_description(checkpoint), load_denoiser(checkpoint / 'denoiser')

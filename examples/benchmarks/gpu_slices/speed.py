@@ -17,7 +17,7 @@ from torchgeo_specdm.errors import SpecDMError
 
 # The words of a variant are those of steps.Switch; bf16 is what a task does on a GPU by itself
 TRAIN_VARIANTS = (
-    'bf16 benchmark compile graphs',
+    'bf16 benchmark compile',
     'bf16 benchmark',
     'bf16 benchmark channels-last',
     'bf16',

@@ -54,27 +54,21 @@ class Switch(Callback):
     """Sets how a task computes, once its network is there.
 
     Args:
-        name: Of a variant: words of ``float32``, ``tf32``, ``channels-last``, ``compile`` and, with that, ``graphs``
-            (of CUDA: the kernels of a step are started together).
+        name: Of a variant: words of ``float32``, ``tf32``, ``channels-last`` and ``compile``.
     """
 
     def __init__(self, name: str) -> None:
         self.words = name.split()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        model: Any = pl_module.model
         allow_tf32('tf32' in self.words, 'tf32' in self.words or 'float32' not in self.words)
         if 'float32' in self.words:
             pl_module.half_on_cuda = nullcontext  # type: ignore[assignment]
         if 'channels-last' in self.words:
-            model.to(memory_format=torch.channels_last)
-        if 'compile' in self.words:
-            # The autoencoder is trained through its losses, the denoiser by calling it
-            mode = 'reduce-overhead' if 'graphs' in self.words else 'default'
-            if hasattr(model, 'losses'):
-                model.losses = torch.compile(model.losses, mode=mode, dynamic=False)
-            else:
-                model.compile(mode=mode, dynamic=False)
+            pl_module.model.to(memory_format=torch.channels_last)  # type: ignore[operator, union-attr]
+        # Read by the task after this
+        if 'compile' in pl_module.hparams:
+            pl_module.hparams['compile'] = 'compile' in self.words
 
 
 def allow_tf32(products: bool, convolutions: bool) -> None:
@@ -92,7 +86,7 @@ def variants(task: str) -> tuple[str, ...]:
     # A small network waits for the CPU that starts its kernels; compiled, it has fewer, and they start together. An
     # autoencoder is trained before it were compiled, and a CPU compiles for minutes
     compiled = task == 'LatentDiffusionTask' and torch.cuda.is_available()
-    return ('bf16 benchmark compile graphs', 'bf16 benchmark') if compiled else ('bf16 benchmark',)
+    return ('bf16 benchmark compile', 'bf16 benchmark') if compiled else ('bf16 benchmark',)
 
 
 def trainer_for(root: Path, variant: str, *callbacks: Callback, **settings: Any) -> Trainer:
