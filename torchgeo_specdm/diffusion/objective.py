@@ -48,18 +48,19 @@ class Clocks:
         Returns:
             Steps ``(count, S)`` int64 and whether a stream is to be generated, ``(count, S)`` bool.
         """
-        streams, drawn = len(self.channels), {'generator': generator, 'device': device}
+        streams = len(self.channels)
         t = self.times(count, schedule, generator, device)[:, None].expand(-1, streams)
         if streams == 1 or self.together >= 1:
             return t, torch.ones_like(t, dtype=torch.bool)
-        apart = torch.rand(count, **drawn) >= self.together
+        apart = torch.rand(count, generator=generator, device=device) >= self.together
         # The numbers 1 ... 2^S - 2 are the proper, non-empty sets of streams
-        sets = torch.randint(1, 2**streams - 1, (count, 1), **drawn)
+        sets = torch.randint(1, 2**streams - 1, (count, 1), generator=generator, device=device)
         given = (sets >> torch.arange(streams, device=device)) % 2 == 1
         given &= apart[:, None]
         t = t.masked_fill(given, GIVEN_STEP)
         if self.absent:
-            t = t.masked_fill(given & (torch.rand((count, 1), **drawn) < self.absent), schedule.num_train_timesteps - 1)
+            absent = torch.rand((count, 1), generator=generator, device=device) < self.absent
+            t = t.masked_fill(given & absent, schedule.num_train_timesteps - 1)
         return t, ~given
 
     def times(

@@ -199,7 +199,7 @@ class PairAutoencoder(nn.Module):
         labelled = y.sum(1)
         kl = posterior.kl() / x.numel()
         # Cut, not chosen by a tensor of truths: a GPU would be waited for to know how many there are
-        parts = kl.split([stream.channels for stream in self.streams])
+        parts = torch.split(kl, [stream.channels for stream in self.streams])
         of_mask = [part for stream, part in zip(self.streams, parts, strict=True) if stream.name == 'mask']
         others = [part for stream, part in zip(self.streams, parts, strict=True) if stream.name != 'mask']
         cross_entropy = -(y * F.log_softmax(logits.float(), 1)).sum(1)
