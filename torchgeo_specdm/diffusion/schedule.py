@@ -83,7 +83,7 @@ class NoiseSchedule:
         return self.snr_on('cpu')
 
     def snr_on(self, device: torch.device | str) -> Tensor:
-        """The same on a device."""
+        """The same on a device, ``(T,)``."""
         alphas = _alphas_on(self, torch.device(device))
         return alphas / (1 - alphas)
 
