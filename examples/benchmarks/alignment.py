@@ -38,7 +38,7 @@ from torchgeo_specdm.evaluation.faults import (
     swap_masks,
 )
 from torchgeo_specdm.evaluation.measure import Interval, Measure
-from torchgeo_specdm.evaluation.observation import Rows, Sides, draw, observe
+from torchgeo_specdm.evaluation.observation import Rows, Sides, draw, join_rows, observe
 from torchgeo_specdm.spec import DatasetSpec
 from torchgeo_specdm.tasks.judge import train_judge
 
@@ -67,8 +67,7 @@ class Pairs(NamedTuple):
     def rows(self, masks: Tensor) -> dict[str, Rows]:
         """What the observers see with other masks."""
         parts = [self.boundary.observe(i, m) for i, m in zip(self.images.split(64), masks.split(64), strict=True)]
-        boundary = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-        return {'judge': judge_rows(self.log_probabilities, masks), 'boundary': boundary}
+        return {'judge': judge_rows(self.log_probabilities, masks), 'boundary': join_rows(parts)}
 
 
 class Row(NamedTuple):

@@ -106,12 +106,18 @@ def test_an_interrupted_run_continues(stage: str, tmp_path: Path) -> None:
         fit(AutoencoderTask(**AUTOENCODER), tmp_path)
     first = fit(make(), tmp_path, max_steps=2)
     first.save_checkpoint(tmp_path / 'last.ckpt')
-    task = make()
+    task, followed = make(), []
+    if isinstance(task, LatentDiffusionTask):
+        follow = task._follow
+        task._follow = lambda count: (followed.append(count), follow(count))  # type: ignore[assignment, method-assign, return-value, func-returns-value]
     trainer = Trainer(
         accelerator='cpu', max_steps=4, default_root_dir=tmp_path, logger=False, enable_progress_bar=False
     )
     trainer.fit(task, task.wrap_datamodule(FakeDataModule(), tmp_path), ckpt_path=tmp_path / 'last.ckpt')
     assert trainer.global_step == 4
+    if isinstance(task, LatentDiffusionTask):
+        # What was averaged before is counted
+        assert followed == [2, 3]
 
 
 def test_latents_are_normalised_per_channel_and_cover_all_orientations(tmp_path: Path) -> None:
@@ -320,6 +326,18 @@ def test_one_gpu_compiles_the_denoiser(
     monkeypatch.setattr(LatentDiffusionTask, 'trainer', SimpleNamespace(world_size=ranks, precision='32-true'))
     task.on_fit_start()
     assert bool(compiled) is done
+
+
+@pytest.mark.parametrize(('updates', 'kept'), [(0, 0.0), (1, 2 / 11), (2, 3 / 12), (10**6, 0.9)])
+def test_the_average_of_a_short_history_forgets_its_start(updates: int, kept: float) -> None:
+    task = LatentDiffusionTask(ema_decay=0.9)
+    task.model, task.average = (nn.Linear(1, size) for size in (3, 3))  # type: ignore[assignment]
+    for network, value in ((task.average, 1.0), (task.model, 5.0)):
+        for parameter in network.parameters():
+            nn.init.constant_(parameter, value)
+    task._follow(updates)
+    expected = kept + (1 - kept) * 5
+    assert all(values.flatten().tolist() == pytest.approx([expected] * 3) for values in task.average.parameters())
 
 
 def test_the_average_of_weights_is_that_of_pytorch(tmp_path: Path) -> None:

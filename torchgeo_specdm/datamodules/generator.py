@@ -26,7 +26,7 @@ _STATISTICS_SAMPLES = 512
 # What randomness is for; a word of each seed, so that no two purposes share one
 _ORDER, _ORIENTATION, _STEP = 1, 2, 3
 # Tasks measure the data where Lightning has them make their networks: there, all new tensors are on the GPU
-_ON_CPU = partial(torch.device, 'cpu')
+_CPU = torch.device('cpu')
 
 
 def _pairs(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -128,7 +128,7 @@ class GeneratorDataModule(LightningDataModule):
 
     def band_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each band over (at most 512) train samples, ``(C,)`` each, raw units."""
-        with _ON_CPU():
+        with _CPU:
             mean, std = band_statistics(batch['image'] for batch in self._some())
         # A constant band must not be divided by zero
         return mean, std.clamp_min(1e-6)
@@ -136,7 +136,7 @@ class GeneratorDataModule(LightningDataModule):
     def class_counts(self) -> Tensor:
         """Pixels of each class in (at most 512) train samples, ``(K,)`` int64; values that are no class left out."""
         count = self.spec.num_classes
-        with _ON_CPU():
+        with _CPU:
             masks = (batch['mask'].flatten() for batch in self._some())
             return sum(
                 (torch.bincount(mask[(mask >= 0) & (mask < count)], minlength=count) for mask in masks),

@@ -75,8 +75,8 @@ class Clocks:
 
     def per_channel(self, values: Tensor) -> Tensor:
         """``(B, S)`` repeated over the channels of each stream, ``(B, Z)``."""
-        parts = [values[:, s : s + 1].expand(-1, channels) for s, channels in enumerate(self.channels)]
-        return torch.cat(parts, 1)
+        streams = zip(torch.split(values, 1, 1), self.channels, strict=True)
+        return torch.cat([value.expand(-1, channels) for value, channels in streams], 1)
 
 
 class LogitNormalClocks(Clocks):

@@ -122,7 +122,7 @@ class NoiseSchedule:
         return snr.clamp(max=gamma) / (snr if self.prediction_type == 'epsilon' else snr + 1)
 
     def _scales(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        alpha = _alphas_on(self, z.device)[t.to(z.device)]
+        alpha = _alphas_on(self, z.device)[t]
         alpha = alpha.view(len(z), -1, 1, 1)
         return alpha.sqrt().to(z), (1 - alpha).sqrt().to(z)
 

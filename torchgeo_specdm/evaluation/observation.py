@@ -96,7 +96,12 @@ def observe(
             for observer in observers:
                 parts[observer.name].append(observer.observe(image, mask))
             bar.update(len(image))
-    return {name: {key: torch.cat([rows[key] for rows in found]) for key in found[0]} for name, found in parts.items()}
+    return {name: join_rows(found) for name, found in parts.items()}
+
+
+def join_rows(parts: Sequence[Rows]) -> dict[str, Tensor]:
+    """Rows of all samples of which each part, at least one, has some: ``(N, ...)`` by name."""
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
 def _batch(samples: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:

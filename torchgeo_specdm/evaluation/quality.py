@@ -58,6 +58,11 @@ def pair_observers(train: Any, spec: DatasetSpec, count: int, features: Sequence
     return [*features, SpectraObserver(spec), SemanticsObserver(spec), alignment, copies]
 
 
+def kept_parts(count: int) -> list[range]:
+    """The parts in which rows of the first ``count`` samples are kept."""
+    return [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+
+
 def kept_rows(depends: Mapping[str, Any], chosen: range, observer: Observer) -> tuple[str, dict[str, Any]]:
     """Name and key in a :class:`~torchgeo_specdm.evaluation.cache.Cache` of rows of generated samples.
 

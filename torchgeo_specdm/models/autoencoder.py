@@ -198,17 +198,16 @@ class PairAutoencoder(nn.Module):
         angle = spectral_angle(self.denormalize(x_hat).float() / scale, image / scale, dim=image.ndim - 3)
         labelled = y.sum(1)
         kl = posterior.kl() / x.numel()
-        # Cut, not chosen by a tensor of truths: a GPU would be waited for to know how many there are
-        parts = torch.split(kl, [stream.channels for stream in self.streams])
-        of_mask = [part for stream, part in zip(self.streams, parts, strict=True) if stream.name == 'mask']
-        others = [part for stream, part in zip(self.streams, parts, strict=True) if stream.name != 'mask']
+        # A mask's stream is the last one
+        of_mask = sum(stream.channels for stream in self.streams if stream.name == 'mask')
+        others_kl, mask_kl = torch.split(kl, [self.channels - of_mask, of_mask])
         cross_entropy = -(y * F.log_softmax(logits.float(), 1)).sum(1)
         return {
             'l1': (x_hat - x).abs().mean(),
             'spectral_angle': angle.mean(),
             'cross_entropy': cross_entropy.sum() / labelled.sum().clamp_min(1),
-            'kl': torch.cat(others).sum(),
-            'mask_kl': torch.cat(of_mask).sum() if of_mask else kl.new_zeros(()),
+            'kl': others_kl.sum(),
+            'mask_kl': mask_kl.sum(),
             **({'halved': self._halved(z, x, y)} if halved else {}),
         }
 

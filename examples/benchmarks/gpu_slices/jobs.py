@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 
 from gpu_slices.experiment import run_experiment
 from gpu_slices.plan import ANCESTRAL, FEW_STEPS, SEEDS, Job, Stage, read_stages
-from gpu_slices.rows import Generated, distances, figures, kept_parts, real_rows
+from gpu_slices.rows import Generated, distances, figures, known_rows, real_rows
 from gpu_slices.speed import sample_speed, train_speed
 from gpu_slices.steps import packed
 from gpu_slices.train import Clock, train
@@ -93,13 +93,13 @@ class Bench:
         train, held_out = self._real(data, observers, job.count)
         pairs = [(self._kept(f'{job.of}-{s}', observers), self._kept(f'{job.against}-{s}', observers)) for s in SEEDS]
         rows = seed_rows(pairs, RealSides(spec, train, held_out, {}))
-        return {'rows': [row.to_dict() for row in rows], 'lines': [str(row) for row in rows], 'files': []}
+        return {'lines': [str(row) for row in rows], 'files': []}
 
     def _kept(self, name: str, observers: list[Observer]) -> dict[str, Rows]:
         """What observers saw of the samples of a training."""
         result = read_json(self.work / name / 'result.json')
         cache = Cache(self.work / name / 'rows')
-        return kept_parts(cache, {'weights': result['checkpoint'], 'steps': FEW_STEPS[0]}, result['count'], observers)
+        return known_rows(cache, {'weights': result['checkpoint'], 'steps': FEW_STEPS[0]}, result['count'], observers)
 
     def _samples(self, job: Job, stages: list[Stage]) -> dict[str, Any]:
         data = packed(stages[0].data, 'fit')

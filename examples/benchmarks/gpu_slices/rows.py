@@ -22,8 +22,8 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.evaluation.cache import Cache, fingerprint
 from torchgeo_specdm.evaluation.copying import CopyObserver
 from torchgeo_specdm.evaluation.fidelity import FeatureObserver
-from torchgeo_specdm.evaluation.observation import Observer, Rows
-from torchgeo_specdm.evaluation.quality import CHUNK, kept_rows
+from torchgeo_specdm.evaluation.observation import Observer, Rows, join_rows
+from torchgeo_specdm.evaluation.quality import kept_parts, kept_rows
 from torchgeo_specdm.evaluation.rule import RuleObserver
 from torchgeo_specdm.evaluation.spectra import SpectraObserver
 from torchgeo_specdm.functional import spectral_angle
@@ -61,7 +61,7 @@ def see(image: Tensor, mask: Tensor, observers: Sequence[Observer], pool: Thread
             found[observer.name] = observer.observe(image, mask)
             continue
         parts = list(pool.map(lambda piece, observer=observer: observer.observe(*piece), pieces))  # type: ignore[misc]
-        found[observer.name] = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        found[observer.name] = join_rows(parts)
     return found
 
 
@@ -93,10 +93,10 @@ def _see_all(dataset: Any, observer: Observer) -> dict[str, Tensor]:
             samples = [dataset[index] for index in range(start, min(start + _REAL, len(dataset)))]
             batch = {name: torch.stack([sample[name] for sample in samples]) for name in ('image', 'mask')}
             parts.append(see(*observed_shape(batch, spec), [observer], pool)[observer.name])
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return join_rows(parts)
 
 
-def kept_parts(
+def known_rows(
     cache: Cache, depends: Mapping[str, Any], count: int, observers: Sequence[Observer]
 ) -> dict[str, Rows]:  # fmt: skip
     """Rows of the first ``count`` samples of a generator, that :class:`Generated` has kept.
@@ -106,17 +106,13 @@ def kept_parts(
     """
     found: dict[str, Rows] = {}
     for observer in observers:
-        keys = [kept_rows(depends, part, observer) for part in _chunks(count)]
+        keys = [kept_rows(depends, part, observer) for part in kept_parts(count)]
         parts = [cache.load(*key) for key in keys]
         there = [part for part in parts if part is not None]
         if len(there) < len(parts):
             raise SpecDMError(f'rows of {observer.name} are not in {cache.folder}: bring back what gpu.py sends')
-        found[observer.name] = {key: torch.cat([part[key] for part in there]) for key in there[0]}
+        found[observer.name] = join_rows(there)
     return found
-
-
-def _chunks(count: int) -> list[range]:
-    return [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
 
 
 class Generated:
@@ -152,7 +148,7 @@ class Generated:
             SliceEndError: The time of this call is over; what was observed is kept.
         """
         parts = []
-        for chosen in _chunks(count):
+        for chosen in kept_parts(count):
             kept = {o.name: kept_rows({'weights': self.weights, **sampling}, chosen, o) for o in observers}
             part: dict[str, Any] = {name: self.cache.load(*key) for name, key in kept.items()}
             if any(rows is None for rows in part.values()):
@@ -162,28 +158,21 @@ class Generated:
             for key in kept.values():
                 keep(self.cache.path(*key).with_suffix('.safetensors'))
             parts.append(part)
-        return {
-            name: {key: torch.cat([part[name][key] for part in parts]) for key in rows}
-            for name, rows in parts[0].items()
-        }
+        return {name: join_rows([part[name] for part in parts]) for name in parts[0]}
 
     def _observe(self, chosen: range, observers: Sequence[Observer], sampling: Mapping[str, Any]) -> dict[str, Rows]:
         found, longest = [], 0.0
-        size = self.block
-        for start in range(chosen.start, chosen.stop, size):
+        for start in range(chosen.start, chosen.stop, self.block):
             self.clock.check(longest)
             began = time.monotonic()
             with same_arithmetic(self.pipeline.device):
                 # A block is generated whole, since its size changes the last bits
-                block = self.pipeline.sample(range(start, start + size), **sampling)
+                block = self.pipeline.sample(range(start, start + self.block), **sampling)
             batch = {name: values[: chosen.stop - start] for name, values in block.items()}
             with one_thread_each() as pool:
                 found.append(see(*observed_shape(batch, self.pipeline.spec), observers, pool))
             longest = max(longest, time.monotonic() - began)
-        return {
-            name: {key: torch.cat([part[name][key] for part in found]) for key in rows}
-            for name, rows in found[0].items()
-        }
+        return {name: join_rows([part[name] for part in found]) for name in found[0]}
 
 
 def distances(made: Side, train: Side, held_out: Side) -> dict[str, float]:

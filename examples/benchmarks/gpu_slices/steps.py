@@ -132,7 +132,8 @@ def measure_step(stage: Stage, data: Any, root: Path, variant: str, scale: float
     except RuntimeError as error:
         # Too little memory, or a compiler that gives up: that is a result, too
         return {'failed': (str(error).splitlines() or [type(error).__name__])[0]}
-    shutil.rmtree(probe, ignore_errors=True)
+    finally:
+        shutil.rmtree(probe, ignore_errors=True)
     return {'step_seconds': timer.seconds, 'first_seconds': timer.first, 'memory_mb': peak_memory()}
 
 

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from quality_table.observers import BlockMeans, DecodedObserver
 from torchgeo_specdm.checkpoint import folder_hash
 from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.device import resolve_device
 from torchgeo_specdm.evaluation.cache import Cache, fingerprint
-from torchgeo_specdm.evaluation.observation import Observer, Rows, draw, observe
-from torchgeo_specdm.evaluation.quality import CHUNK, image_observers, kept_rows, pair_observers
+from torchgeo_specdm.evaluation.observation import Observer, Rows, draw, join_rows, observe
+from torchgeo_specdm.evaluation.quality import image_observers, kept_parts, kept_rows, pair_observers
 from torchgeo_specdm.evaluation.real_data import RealData
 from torchgeo_specdm.evaluation.reconstruction import ReconstructionObserver
 from torchgeo_specdm.evaluation.rule import RuleObserver
@@ -88,13 +86,9 @@ class Table:
         if given is not None:
             depends['given'] = fingerprint(given, range(len(given)))
         text = ' '.join([str(checkpoint), *(f'{name}={value}' for name, value in sampling.items())])
-        starts = range(0, count, CHUNK)
-        chosen = [range(start, min(start + CHUNK, count)) for start in starts]
+        chosen = kept_parts(count)
         parts = [self._part(dataset, part, observers, depends, f'{text} from {part.start}') for part in chosen]
-        return {
-            name: {key: torch.cat([part[name][key] for part in parts]) for key in rows}
-            for name, rows in parts[0].items()
-        }
+        return {name: join_rows([part[name] for part in parts]) for name in parts[0]}
 
     def _part(
         self, dataset: Any, chosen: range, observers: Sequence[Observer], depends: Mapping[str, Any], text: str
