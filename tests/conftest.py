@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +21,16 @@ from torchgeo_specdm.spec import DatasetSpec
 # environment says so to the processes that tests start
 torch.set_num_threads(1)
 os.environ['OMP_NUM_THREADS'] = '1'
+
+
+def slow_but(quick: Sequence[Any], among: Iterable[Any]) -> list[Any]:
+    """Parameters of a test: those of ``among`` that are not ``quick`` too are marked as slow."""
+    among = list(among)
+    assert all(one in among for one in quick)
+    return [
+        one if one in quick else pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=pytest.mark.slow)
+        for one in among
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +117,13 @@ def tiny_spec(task: str) -> DatasetSpec:
     )
 
 
-def tiny_pipeline(spec: DatasetSpec, seed: int = 0, shares: torch.Tensor | None = None, **told: Any) -> SpecDMPipeline:
+def tiny_pipeline(
+    spec: DatasetSpec,
+    seed: int = 0,
+    shares: torch.Tensor | None = None,
+    share_rows: torch.Tensor | None = None,
+    **told: Any,
+) -> SpecDMPipeline:
     """An untrained generator of a fraction of a megabyte; ``told`` are arguments of its denoiser."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -122,7 +138,9 @@ def tiny_pipeline(spec: DatasetSpec, seed: int = 0, shares: torch.Tensor | None 
         )
         autoencoder.set_scaling(torch.tensor(1500.0), torch.tensor(500.0))
         denoiser = JointDenoiser(3, spec.patch_size // 4, widths=(32, 32), depth=1, **told)
-    return SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(3), torch.ones(3), shares=shares)
+    return SpecDMPipeline(
+        spec, autoencoder, denoiser, torch.zeros(3), torch.ones(3), shares=shares, share_rows=share_rows
+    )
 
 
 def strict_filter(spec: DatasetSpec, folder: Path) -> PairFilter:

@@ -8,6 +8,7 @@ runs or a file outside of the folder. A few hundred mutations run in the suite (
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -49,6 +50,7 @@ from torchgeo_specdm.datasets.pack import Pack, Scene, write_pack
 from torchgeo_specdm.datasets.packed import PackedPairs
 from torchgeo_specdm.datasets.planes import resample
 from torchgeo_specdm.datasets.splitters import ByPattern
+from torchgeo_specdm.diffusion import NoiseSchedule, solve
 from torchgeo_specdm.errors import USER_FILES, SpecDMError
 from torchgeo_specdm.evaluation.data import read_datamodule
 from torchgeo_specdm.exporting import make_format
@@ -393,8 +395,23 @@ def _confined(target: Target, examples: int, seed: int | None, folder: Path) -> 
     fuzz(target, examples, seed, folder)
 
 
+@functools.cache
+def _prepare() -> None:
+    """What takes each child seconds anew: libraries, and Hypothesis's tables of characters and of constants in them."""
+
+    @given(st.tuples(st.integers(), st.floats(), BYTES, TREES))
+    @settings(max_examples=20, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    def draw(values: Any) -> None:
+        pass
+
+    # The solver and the denoiser bring diffusers
+    solve(tiny_pipeline(SPEC).denoiser, (3, 4, 4), [torch.Generator()], NoiseSchedule(), steps=1)
+    draw()
+
+
 def fuzz_in_child(name: str, examples: int, seed: int | None = None) -> int | None:
     """Try so many mutations in a child; its exit code, 0 where all outcomes were good, negative after a crash."""
+    _prepare()
     with tempfile.TemporaryDirectory() as folder:
         context = multiprocessing.get_context('fork')
         child = context.Process(target=_confined, args=(TARGETS[name], examples, seed, Path(folder)))

@@ -8,6 +8,7 @@ import rasterio
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.conftest import slow_but
 from tests.data.oscd.data import write_oscd
 from tests.data.segmunich.data import write_segmunich
 from torchgeo_specdm.cli import main
@@ -46,7 +47,7 @@ def save(path: Path, config: dict[str, Any]) -> str:
 
 
 @pytest.mark.usefixtures('no_network')
-@pytest.mark.parametrize('name', list(_CASES))
+@pytest.mark.parametrize('name', slow_but(['change'], _CASES))
 def test_from_raw_data_to_torchgeos_task(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     case = _CASES[name]
     case['write'](tmp_path / 'data')

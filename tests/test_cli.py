@@ -12,6 +12,7 @@ import yaml
 from torchgeo_specdm import compat
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.datasets import SpecDMSynthetic
+from torchgeo_specdm.datasets.conditions import TrainClasses
 from torchgeo_specdm.pipeline import GUIDANCE, SpecDMPipeline
 from torchgeo_specdm.tasks import AutoencoderTask
 
@@ -271,7 +272,8 @@ def test_usage_errors_exit_with_2(arguments: list[str]) -> None:
 def test_the_help_names_the_default_that_is_used(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(['sample', '--help'])
-    assert f'pairs of such classes (default: {GUIDANCE})' in ' '.join(capsys.readouterr().out.split())
+    text = f'pairs of such classes (default: {GUIDANCE}; {TrainClasses.guidance:g} for train)'
+    assert text in ' '.join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

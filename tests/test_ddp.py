@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 
@@ -38,6 +39,7 @@ class TellingTask(LatentDiffusionTask):
         )
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_generator(tmp_path: Path) -> None:
     config = {
         'trainer': TRAINER | {'default_root_dir': str(tmp_path), 'devices': 2, 'strategy': 'ddp', 'max_steps': 2},

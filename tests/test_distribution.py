@@ -123,6 +123,7 @@ def test_the_installed_command_runs_outside_of_a_clone(installed: Path, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_installed_demo_runs_with_the_checkpoint_that_ships(installed: Path, tmp_path: Path) -> None:
     pytest.importorskip('tensorly.datasets', reason="the scene needs the extra 'demo'")
     assert 'Sampling 2 labelled patches' in run(installed, tmp_path, '-c', SMALL_DEMO)

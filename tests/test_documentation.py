@@ -112,6 +112,7 @@ def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(names['data'].train_dataset) == len(names['train'])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('no_network')
 def test_a_folder_becomes_a_generator_and_a_mix(tmp_path: Path) -> None:
     """The lead of own-data.md: its commands in their order, in fewer steps, and its mixed.yaml as it is printed."""

@@ -12,6 +12,7 @@ import torchgeo.main
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.conftest import slow_but
 from tests.data.oscd.data import write_oscd
 from tests.data.segmunich.data import write_segmunich
 from tests.rasters import write_folder
@@ -100,7 +101,7 @@ def mixed(request: pytest.FixtureRequest, workspace: Path) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize('name', GENERATORS)
+@pytest.mark.parametrize('name', slow_but(['indian-pines', 'oscd', 'oscd-landcover-cpu', 'segmunich'], GENERATORS))
 def test_a_generator_is_trained(name: str, workspace: Path) -> None:
     """All stages run, and write to the folder that is called like the file."""
     assert main(['fit', '--config', small_copy(workspace, name)]) == 0
@@ -113,6 +114,7 @@ def test_a_generator_is_trained(name: str, workspace: Path) -> None:
     assert pictures(written) == reconstructed | {'val/sampled', 'val/judged'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', EXPERIMENT_FILES, ids=lambda path: path.stem)
 def test_an_experiment_is_rehearsed(path: Path, tmp_path: Path) -> None:
     """With the models of the file, in few steps on random scenes."""
@@ -125,6 +127,7 @@ def test_an_experiment_is_rehearsed(path: Path, tmp_path: Path) -> None:
     assert {row['steps'] for row in found['cells']} == {4}
 
 
+@pytest.mark.slow
 def test_sizes_follow_from_the_data(workspace: Path) -> None:
     write_folder(workspace / 'data' / 'fields', [(40, 40)] * 10)
     declared = {'classes': ['soil', 'crop', 'water'], 'value_range': [0, 5000], 'name': 'fields'}

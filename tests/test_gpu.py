@@ -20,6 +20,7 @@ from gpu_slices import report as gpu_report
 from gpu_slices.rows import observed_shape
 from quality_table.table import Table
 
+from tests.conftest import slow_but
 from tests.data.oscd.data import write_oscd
 from tests.test_layers import ABSENT
 from torchgeo_specdm import tasks
@@ -96,6 +97,7 @@ def result(folder: Path, job: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_whole_plan(
     site: Path,
     tmp_path: Path,
@@ -238,6 +240,7 @@ def test_a_training_goes_on_where_it_was(
     assert list((tmp_path / 'out').iterdir()) == seen
 
 
+@pytest.mark.slow
 def test_an_experiment_goes_on_cell_by_cell(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -357,6 +360,7 @@ def test_the_plan_fits_the_presets(site: Path, tmp_path: Path) -> None:
         plan.read_stages(plan.Job('x', 'train', 'segmunich'), EXAMPLES / 'conf', site, tmp_path)
 
 
+@pytest.mark.slow
 def test_it_needs_no_torchgeo(site: Path, tmp_path: Path) -> None:
     """Both stages of a generator are trained, sampled and measured where none of it is installed."""
     arguments = ['--pack', site / 'pack', '--conf', site / 'conf', '--work', tmp_path, '--out', tmp_path / 'out']
@@ -375,7 +379,7 @@ gpu.main(['run', *{[str(part) for part in (*arguments, *jobs)]!r}])
     assert 'exact alignment, mIoU' in result(tmp_path, f'{LAND}-samples')['figures']
 
 
-@pytest.mark.parametrize('name', ['oscd', LAND])
+@pytest.mark.parametrize('name', slow_but(['oscd'], ['oscd', LAND]))
 def test_the_quality_table_of_a_pack_is_that_of_the_original(
     name: str, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import slow_but
 from tests.kill import COMMANDS
 
 # How often each command is killed; one after the other in one process, which imports once
@@ -17,7 +18,7 @@ def test_all_commands_are_killed() -> None:
     assert sorted(name for names in SUITE.values() for name in names) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize('kills', SUITE)
+@pytest.mark.parametrize('kills', slow_but([3], SUITE))
 def test_a_killed_run_is_completed_by_the_same_command(kills: int) -> None:
     # In a process of its own: the killed ones are forked, and what other tests have left in this one is not theirs
     command = [sys.executable, '-m', 'tests.kill', '--kills', str(kills), '--seed', '0', '--only', *SUITE[kills]]

@@ -22,6 +22,7 @@ def arguments(checkpoint: Path, folder: Path) -> list[str]:
     return ['--checkpoint', str(checkpoint), '--change-checkpoint', str(change), '--fast', '--out', str(folder / 'out')]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('few_steps')
 def test_all_rows_are_printed_and_kept(
     tiny_segmentation_checkpoint: Path,

@@ -157,6 +157,15 @@ WRONG = {
     'streams': [{}, [], [{'name': 'image'}], [{'name': 'image', 'channels': 3}]],
     'latents': [{}, {'mean': [0], 'std': [1]}, {'mean': [0] * 3, 'std': [0] * 3}, {'mean': ['0'] * 3, 'std': [1] * 3}],
     'class_shares': [[], [[0.5]], [[2.0] * 21] * 4, 'none'],
+    'share_rows': [
+        [[1.0]],
+        [[]],
+        [[1.0005, 0.0, 0.0, 0.0]],
+        [[0.5] * 4],
+        [[2.0, -1.0, 0.0, 0.0]],
+        [[0.25] * 4, [0.25] * 3],
+        'none',
+    ],
     'absent': ['yes', 1, None],
     'solver': [
         {},
@@ -316,9 +325,11 @@ def test_the_command_line_prints_one_line(copy: Path, tmp_path: Path, capsys: py
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    pipeline = tiny_pipeline(tiny_spec('change'), shares=torch.rand(2, 21))
+    rows = torch.tensor([[0.25, 0.75], [1.0, 0.0]])
+    pipeline = tiny_pipeline(tiny_spec('change'), shares=torch.rand(2, 21), share_rows=rows)
     pipeline.save_pretrained(tmp_path / 'a')
     assert read_json(tmp_path / 'a' / 'specdm.json')['class_shares'] == pipeline.shares.tolist()  # type: ignore[union-attr]
     loaded = SpecDMPipeline.from_pretrained(tmp_path / 'a')
     assert torch.equal(loaded.shares, pipeline.shares)  # type: ignore[arg-type]
+    assert torch.equal(loaded.share_rows, rows)  # type: ignore[arg-type]
     assert loaded.autoencoder.streams == pipeline.autoencoder.streams

@@ -19,6 +19,8 @@ NAME = 'specdm.json'
 _SCHEDULE = 'scheduler/scheduler_config.json'
 # What a patch may measure [px]: of a description alone, nobody knows what memory it will ask for
 _LARGEST_PATCH = 8192
+# Of shares in single precision that add up to 1
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Description:
         latents: Statistics of the latents.
         solver: ``solver`` and ``steps`` where a caller names none.
         class_shares: Quantiles of the class shares of the train samples, ``(K, 21)``.
+        share_rows: Class shares of some of the train samples, ``(R, K)``.
         absent: Whether the denoiser has learned images without masks and masks without images.
         training: How the generator was trained; ``command`` and figures.
         licence: That of the data.
@@ -55,6 +58,7 @@ class Description:
     latents: Latents
     solver: Mapping[str, Any]
     class_shares: tuple[tuple[float, ...], ...] | None = None
+    share_rows: tuple[tuple[float, ...], ...] | None = None
     absent: bool = False
     training: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ''
@@ -75,6 +79,13 @@ class Description:
             and all(0 <= share <= 1 for row in shares for share in row)
         ):
             raise SpecDMError(f'class_shares must be a row of shares for each of {self.spec.num_classes} classes')
+        if not all(
+            len(row) == self.spec.num_classes
+            and abs(sum(row) - 1) < _ROUNDING
+            and all(0 <= share <= 1 for share in row)
+            for row in self.share_rows or ()
+        ):
+            raise SpecDMError(f'share_rows must be rows of {self.spec.num_classes} shares that add up to 1')
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

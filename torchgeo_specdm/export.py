@@ -53,7 +53,7 @@ def export(
         batch_size: Samples generated at once.
         device: Where to generate.
         keep: ``aligned`` or the folder of a filter.
-        classes: Shares of pixels by class name, or ``balanced``.
+        classes: Shares of pixels by class name, ``balanced`` or ``train``.
         guidance: How strongly to pull towards them.
         given: Real samples, parts of which are kept.
         given_streams: Which parts.

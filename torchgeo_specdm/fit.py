@@ -45,7 +45,7 @@ class SpecDMCLI(LightningCLI):
     def __init__(self, arguments: Sequence[str], restart: bool = False) -> None:
         self.restart = restart
         self.resume: ResumeCheckpoint | None = None
-        command: dict[str, Any] = {'description': _DESCRIPTION, 'exit_on_error': False}
+        self.command = arguments[0]
         super().__init__(
             model_class=LightningModule,
             datamodule_class=LightningDataModule,
@@ -57,16 +57,18 @@ class SpecDMCLI(LightningCLI):
                 'prog': 'specdm',
                 'version': __version__,
                 'exit_on_error': False,
-                **{name: dict(command) for name in self.subcommands()},
+                self.command: {'description': _DESCRIPTION, 'exit_on_error': False},
             },
             args=list(arguments),
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The subcommands and the arguments of the trainer's methods that are no options."""
-        names = {'fit': {'train_dataloaders', 'val_dataloaders'}, 'validate': {'dataloaders'}, 'test': {'dataloaders'}}
-        return {name: {'model', 'datamodule', *loaders} for name, loaders in names.items()}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The subcommand and the arguments of the trainer's method that are no options.
+
+        It is the only one: to make the parsers of the others takes half a second of each stage.
+        """
+        loaders = {'train_dataloaders', 'val_dataloaders'} if self.command == 'fit' else {'dataloaders'}
+        return {self.command: {'model', 'datamodule', *loaders}}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the given arguments, never those of the process."""

@@ -1,9 +1,11 @@
 """The parts of a trained generator, read from a checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from torchgeo_specdm.checkpoint import load_network
 from torchgeo_specdm.description import read_description, read_schedule
@@ -42,7 +44,6 @@ def load_parts(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f'{folder}: specdm.json and the autoencoder have other streams: copy the checkpoint again'
         )
-    shares = described.class_shares
     return {
         'spec': described.spec,
         'autoencoder': autoencoder,
@@ -52,6 +53,11 @@ def load_parts(folder: Path) -> dict[str, Any]:
         'schedule': schedule,
         'solver_defaults': described.solver,
         'training': described.training,
-        'shares': None if shares is None else torch.tensor(shares),
+        'shares': _tensor(described.class_shares),
+        'share_rows': _tensor(described.share_rows),
         'absent': described.absent,
     }
+
+
+def _tensor(rows: Sequence[Sequence[float]] | None) -> Tensor | None:
+    return None if rows is None else torch.tensor(rows)

@@ -42,6 +42,7 @@ class SpecDMPipeline:
         training: How the generator was trained: ``command`` and anything else worth keeping.
         shares: Quantiles of the class shares of the train samples, ``(K, 21)``, see :func:`share_quantiles`.
         absent: Whether the denoiser has learned images without masks and masks without images; ``agreement`` needs it.
+        share_rows: Class shares of some of the train samples, ``(R, K)``, see :func:`share_rows`.
 
     Raises:
         SpecDMError: The parts do not belong together.
@@ -59,6 +60,7 @@ class SpecDMPipeline:
         training: Mapping[str, Any] | None = None,
         shares: Tensor | None = None,
         absent: bool = False,
+        share_rows: Tensor | None = None,
     ) -> None:
         autoencoder.check_patch_size(spec)
         channels = autoencoder.channels
@@ -86,6 +88,7 @@ class SpecDMPipeline:
         self.training = dict(training or {})
         self.shares = shares
         self.absent = absent
+        self.share_rows = share_rows
 
     @property
     def device(self) -> torch.device:
@@ -251,6 +254,7 @@ class SpecDMPipeline:
             latents=Latents(tuple(self.latent_mean.tolist()), tuple(self.latent_std.tolist())),
             solver=self.solver_defaults,
             class_shares=None if self.shares is None else tuple(map(tuple, self.shares.tolist())),
+            share_rows=None if self.share_rows is None else tuple(map(tuple, self.share_rows.tolist())),
             absent=self.absent,
             training={'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])} | self.training,
             licence=self.spec.licence,

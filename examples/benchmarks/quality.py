@@ -25,7 +25,7 @@ from degenerate import PlantedCopies, degenerate_generators
 from gpu_slices.plan import Job, read_stages
 from gpu_slices.steps import packed
 from quality_table.autoencoders import reconstruction_rows, sad_rows
-from quality_table.conditions import dressed_rows, share_rows
+from quality_table.conditions import dressed_rows, request_rows
 from quality_table.figures import agreement
 from quality_table.labelling import label_rows
 from quality_table.pairs import pair_rows, roughness_row, step_rows
@@ -85,7 +85,7 @@ def all_rows(table: Table, args: argparse.Namespace) -> Iterator[list[Row]]:
     yield [*stage_one_rows(table), planted_row(table)]
     folders = zip(args.with_sad, args.without_sad, strict=True)
     yield sad_rows([(table.reconstructed(one), table.reconstructed(other)) for one, other in folders])
-    yield share_rows(table, args.conditions_n, args.guidance)
+    yield request_rows(table, args.conditions_n, args.guidance)
     yield dressed_rows(table, args.given_n)
     yield label_rows(table, args.given_n, args.unet_steps)
     fewer = [args.steps, *(steps for steps in _FEWER if steps < args.steps)]
@@ -123,10 +123,11 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     add(
         '--agreement', type=float, default=1.0, help='of images and masks; another value takes three evaluations a step'
     )
+    add('--classes', choices=('balanced', 'train'), help='which classes samples are asked for; by default none')
     add('--reference-steps', type=int, default=1000, help='of ancestral sampling')
     add('--reference-n', type=int, default=500, help='samples at each number of steps; 0: none')
     add('--conditions-n', type=int, default=50, help='samples of each class and requested share; 0: none')
-    add('--guidance', type=float, help="towards requested shares; by default the pipeline's")
+    add('--guidance', type=float, help="towards the shares of --conditions-n; by default the pipeline's")
     add('--given-n', type=int, default=200, help='test masks to dress and test images to label; 0: none')
     add('--unet-steps', type=int, help='of the U-Net; by default it sees as many patches as the denoiser did')
     add('--baseline', metavar='CHECKPOINT', help='that images must be better than', **folders)
@@ -162,11 +163,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     spec = SpecDMPipeline.read_spec(args.checkpoint)
     real = open_real(datamodule(args, overrides, spec), spec)
     # What is not asked for is left out, so that rows of earlier runs are found again
-    sampling = {'steps': args.steps} | ({} if args.agreement == 1 else {'agreement': args.agreement})
+    sampling: dict[str, Any] = {'steps': args.steps} | ({} if args.agreement == 1 else {'agreement': args.agreement})
+    sampling |= {} if args.classes is None else {'classes': args.classes}
     table = Table(args.checkpoint, real, args.n, Cache(args.out.with_suffix('.parts')), args.device, sampling)
     command = shlex.join(['python', 'examples/benchmarks/quality.py', *(arguments or sys.argv[1:])])
     report = Report(args.out, {'checkpoint': folder_hash(args.checkpoint), 'command': command})
-    words = ', '.join(f'{name} {value:g}' for name, value in sampling.items())
+    words = ', '.join(f'{name} {value}' for name, value in sampling.items())
     print(f'{args.checkpoint}, {args.n} samples, {words}\n\n{HEADER}')
     for rows in all_rows(table, args):
         report.add(rows)

@@ -10,13 +10,14 @@ from torch import Tensor
 from tests.conftest import tiny_pipeline, tiny_spec
 from tests.fake import FakeDataModule
 from torchgeo_specdm.cli import main
+from torchgeo_specdm.commands import sample as command
 from torchgeo_specdm.datamodules import MixedDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
-from torchgeo_specdm.datasets.conditions import BalancedClasses
+from torchgeo_specdm.datasets.conditions import DRAWN, BalancedClasses, TrainClasses
 from torchgeo_specdm.datasets.exported import ExportedPairs
 from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
-from torchgeo_specdm.functional.shares import share_quantiles
-from torchgeo_specdm.pipeline import SpecDMPipeline
+from torchgeo_specdm.functional.shares import share_quantiles, share_rows
+from torchgeo_specdm.pipeline import GUIDANCE, SpecDMPipeline
 
 SPEC = tiny_spec('segmentation')
 
@@ -41,8 +42,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained generator that can be told everything."""
     shares = torch.rand(50, SPEC.num_classes, generator=torch.Generator().manual_seed(0))
     shares[:, 0] = 0
-    quantiles = share_quantiles(shares / shares.sum(1, keepdim=True))
-    pipeline = tiny_pipeline(SPEC, shares=quantiles, clocks=2, num_classes=SPEC.num_classes, orientations=True)
+    shares = shares / shares.sum(1, keepdim=True)
+    told = {'shares': share_quantiles(shares), 'share_rows': share_rows(shares)}
+    pipeline = tiny_pipeline(SPEC, **told, clocks=2, num_classes=SPEC.num_classes, orientations=True)
     folder = tmp_path_factory.mktemp('told') / 'checkpoint'
     pipeline.save_pretrained(folder)
     return folder
@@ -88,6 +90,82 @@ def test_balanced_classes_ask_for_each_class_equally_often(checkpoint: Path) -> 
         assert values.min() >= pipeline.shares[number, 0]
         assert values.max() <= pipeline.shares[number, -1]
         assert abs(float(values.median() - pipeline.shares[number, 10])) < 0.05
+
+
+def same_shares(first: Tensor, second: Tensor) -> bool:
+    return torch.equal(first.nan_to_num(-1), second.nan_to_num(-1))
+
+
+def test_train_classes_ask_for_the_shares_of_train_samples(checkpoint: Path) -> None:
+    pipeline = SpecDMPipeline.from_pretrained(checkpoint)
+    assert pipeline.share_rows is not None
+    asked = TrainClasses().arguments(range(2000), pipeline, seed=3)['shares']
+    assert len(asked[:, 1:].unique(dim=0)) == len(pipeline.share_rows) == 50
+    for start in range(0, 2000, 50):
+        turn = asked[start : start + 50]
+        assert sorted(turn[:, 1:].tolist()) == sorted(pipeline.share_rows[:, 1:].tolist())
+    assert not same_shares(asked[:50], asked[50:100])
+    assert same_shares(asked[70:], TrainClasses().arguments(range(70, 2000), pipeline, seed=3)['shares'])
+    assert not same_shares(asked, TrainClasses().arguments(range(2000), pipeline, seed=4)['shares'])
+
+
+@pytest.mark.parametrize(('told', 'guidance'), [(None, 1.0), (1.5, 1.5)])
+def test_train_classes_are_not_exaggerated_unless_told(checkpoint: Path, told: float | None, guidance: float) -> None:
+    dataset = SpecDMSynthetic(checkpoint, 2, steps=2, batch_size=2, classes='train', guidance=told)
+    assert dataset.settings.guidance == guidance
+    assert SpecDMSynthetic(checkpoint, 2, classes='balanced').settings.guidance == GUIDANCE
+    pipeline = SpecDMPipeline.from_pretrained(checkpoint)
+    asked = TrainClasses().arguments([0, 1], pipeline, seed=0)['shares']
+    made = pipeline.sample([0, 1], steps=2, shares=asked, guidance=guidance)
+    torch.testing.assert_close(dataset[1]['image'], made['image'][1], atol=1.0, rtol=0)
+
+
+def test_train_classes_leave_free_what_no_row_holds(checkpoint: Path) -> None:
+    pipeline = SpecDMPipeline.from_pretrained(checkpoint)
+    asked = TrainClasses().arguments(range(60), pipeline, seed=0)['shares']
+    # No train sample holds class 0
+    assert asked[:, 0].isnan().all()
+    assert not asked[:, 1:].isnan().any()
+    pipeline.share_rows = torch.zeros(0, SPEC.num_classes)
+    with pytest.raises(SpecDMError, match='does not know'):
+        TrainClasses().arguments([0], pipeline, seed=0)
+
+
+@pytest.mark.parametrize('beside', [{'agreement': 2.0}, {'given': Real()}])
+def test_train_classes_beside_other_requests(checkpoint: Path, beside: dict[str, Any]) -> None:
+    with_absent = SpecDMPipeline.from_pretrained(checkpoint)
+    with_absent.absent = True
+    folder = checkpoint.parent / 'absent'
+    with_absent.save_pretrained(folder)
+    dataset = SpecDMSynthetic(folder, 4, steps=2, batch_size=2, classes='train', **beside)
+    assert dataset.settings.guidance == TrainClasses.guidance
+    assert dataset[3]['image'].isfinite().all()
+
+
+def test_rows_of_shares_stand_for_all_samples() -> None:
+    generator = torch.Generator().manual_seed(0)
+    # Few samples hold most of a class
+    change = torch.rand(5000, generator=generator) ** 8
+    shares = torch.stack([1 - change, change], 1)
+    shares[::10] = 0
+    rows, labelled = share_rows(shares), shares[shares.sum(1) > 0]
+    assert rows.shape == (256, 2)
+    torch.testing.assert_close(rows.mean(0), labelled.mean(0), rtol=0.01, atol=0)
+    assert {tuple(row) for row in rows.tolist()} <= {tuple(row) for row in shares.tolist()}
+    few = labelled[:3]
+    assert sorted(share_rows(few).tolist()) == sorted(few.tolist())
+    assert share_rows(torch.zeros(4, 2)).shape == (0, 2)
+
+
+def test_an_old_checkpoint_says_that_it_does_not_know_its_train_shares(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline(SPEC, shares=torch.rand(SPEC.num_classes, 21), clocks=2, num_classes=SPEC.num_classes)
+    pipeline.save_pretrained(tmp_path / 'old')
+    with pytest.raises(SpecDMError, match='train its denoiser again'):
+        SpecDMSynthetic(tmp_path / 'old', 2, classes='train')
+
+
+def test_the_command_line_takes_what_the_dataset_takes() -> None:
+    assert tuple(DRAWN) == command.DRAWN
 
 
 def test_shares_by_name_reach_the_sampler(checkpoint: Path) -> None:

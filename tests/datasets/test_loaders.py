@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, StackDataset
 
 from tests import streams
-from tests.conftest import tiny_pipeline
+from tests.conftest import slow_but, tiny_pipeline
 from tests.streams import SPEC, Start, joined, same, serve, uncached
 from torchgeo_specdm.datasets.synthetic import SpecDMSynthetic
 
@@ -35,10 +35,10 @@ def imported_once() -> None:
 # A spawned worker imports everything anew, which takes seconds: so the datasets stand side by side in one loader
 @pytest.mark.parametrize(
     ('workers', 'context'),
-    [
-        (0, None),
-        *((workers, context) for context in ('fork', 'forkserver', 'spawn') for workers in (2, 4)),
-    ],
+    slow_but(
+        [(0, None), (2, 'fork'), (4, 'fork'), (2, 'spawn')],
+        [(0, None), *((workers, context) for context in ('fork', 'forkserver', 'spawn') for workers in (2, 4))],
+    ),
 )
 def test_workers_never_change_a_bit(
     workers: int, context: str | None, checkpoint: Path, tmp_path: Path, fork: Start

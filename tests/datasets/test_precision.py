@@ -138,6 +138,7 @@ def test_what_there_is_not_is_refused_at_once(checkpoint: Path, monkeypatch: pyt
         make(checkpoint, compile=True)
 
 
+@pytest.mark.slow
 def test_a_producer_makes_the_same_bits(checkpoint: Path, own_cache: Path, generated: Callable[[], list[int]]) -> None:
     reference = list(make(checkpoint, precision=HALF))
     here = len(generated())
@@ -162,6 +163,7 @@ def test_one_graph_serves_all_steps_and_blocks(checkpoint: Path, graphs: Graphs,
     assert all_same(made, list(make(checkpoint, precision=HALF, **request_))), 'this compiler changes nothing'
 
 
+@pytest.mark.slow
 def test_a_process_compiles_as_many_networks_as_it_needs(checkpoint: Path, graphs: Graphs) -> None:
     """PyTorch gives up after some graphs of one function."""
     with torch._dynamo.config.patch(recompile_limit=1):

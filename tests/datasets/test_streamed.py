@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tests.conftest import strict_filter, tiny_pipeline
+from tests.conftest import slow_but, strict_filter, tiny_pipeline
 from tests.fake import FakePairs
 from tests.forked import fork_producers
 from tests.streams import SETTINGS, SPEC, Start, joined, opened, place_taken, same, serve, uncached, until
@@ -106,7 +106,7 @@ def test_a_killed_producer_is_replaced_and_ends_with_its_worker(
     until(lambda: not place_taken(folder), 10)
 
 
-@pytest.mark.parametrize('context', ['fork', 'spawn'])
+@pytest.mark.parametrize('context', slow_but(['fork'], ['fork', 'spawn']))
 def test_the_producer_of_a_killed_trainer_is_gone_within_seconds_and_another_reads_on(
     context: str, checkpoint: Path, fork: Start
 ) -> None:
@@ -270,13 +270,17 @@ def test_given_samples_do_not_go_to_a_producer(checkpoint: Path, monkeypatch: py
 
 @pytest.mark.parametrize(
     'asked',
-    [{}, {'classes': 'balanced'}, {'classes': {'water': 0.4}, 'guidance': 2.0, 'seed': 3}, {'keep': 'aligned'}],
+    [
+        *({}, {'classes': 'balanced'}, {'classes': 'train'}),
+        *({'classes': {'water': 0.4}, 'guidance': 2.0, 'seed': 3}, {'keep': 'aligned'}),
+    ],
 )
 def test_a_producer_has_the_same_generator(asked: dict[str, Any], checkpoint: Path) -> None:
     shares = torch.linspace(0, 1, 21).expand(SPEC.num_classes, -1)
-    if asked.get('classes') == 'balanced':
-        checkpoint = checkpoint.parent / 'balanced'
-        tiny_pipeline(SPEC, clocks=2, num_classes=SPEC.num_classes, shares=shares).save_pretrained(checkpoint)
+    if isinstance(asked.get('classes'), str):
+        checkpoint = checkpoint.parent / 'drawn'
+        told = {'shares': shares, 'share_rows': torch.eye(SPEC.num_classes)}
+        tiny_pipeline(SPEC, clocks=2, num_classes=SPEC.num_classes, **told).save_pretrained(checkpoint)  # type: ignore[arg-type]
     dataset = SpecDMSynthetic(checkpoint, **SETTINGS | asked)
     blocks = dataset._open()
     assert isinstance(blocks, BlockCache)
@@ -425,7 +429,9 @@ def fresh(checkpoint: Path, **arguments: Any) -> SpecDMSynthetic:
 
 
 # One spawned worker shows what two would; each imports everything anew, which takes seconds
-@pytest.mark.parametrize(('workers', 'context'), [(0, None), (2, 'fork'), (1, 'spawn')])
+@pytest.mark.parametrize(
+    ('workers', 'context'), slow_but([(0, None), (2, 'fork')], [(0, None), (2, 'fork'), (1, 'spawn')])
+)
 def test_fresh_samples_go_on_from_epoch_to_epoch(
     workers: int, context: str | None, checkpoint: Path, fork: Start
 ) -> None:

@@ -13,6 +13,7 @@ from torch.nn.functional import avg_pool2d
 from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.datasets import NonGeoDataset
 
+from tests.conftest import slow_but
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.disk import LOCK
 from torchgeo_specdm.errors import SpecDMError
@@ -110,7 +111,7 @@ FAULTS: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize('fault', FAULTS)
+@pytest.mark.parametrize('fault', slow_but(['shuffled masks', 'one repeated sample'], FAULTS))
 def test_a_planted_fault_is_found(fault: str, real: RealData, settings: Settings, tmp_path: Path) -> None:
     make, section = FAULTS[fault]
     quick = Settings(**vars(settings) | {'usefulness': None})
@@ -150,6 +151,7 @@ def test_a_second_evaluation_in_one_folder_is_refused(real: RealData, settings: 
     assert [path.name for path in out.iterdir()] == [LOCK]
 
 
+@pytest.mark.slow
 def test_the_command_evaluates_a_checkpoint_and_an_export(
     tiny_segmentation_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.conftest import slow_but
 from tests.data.oscd.data import write_oscd
 from torchgeo_specdm.cli import main
 from torchgeo_specdm.datasets.oscd import oscd_spec
@@ -57,7 +58,7 @@ def run(out: Path, name: str, *options: str) -> dict[str, Any]:
     return dict(json.loads((out / f'{name}.json').read_text()))
 
 
-@pytest.mark.parametrize('task', ['change', 'segmentation'])
+@pytest.mark.parametrize('task', slow_but(['change'], ['change', 'segmentation']))
 def test_every_experiment_runs(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, experiment in EXPERIMENTS.items():
         run(tmp_path, name, '--fast', '--task', task)
@@ -115,6 +116,7 @@ def begin_together(folder: Path, seeds: tuple[str, ...]) -> None:
     sys.exit(done)
 
 
+@pytest.mark.slow
 def test_processes_share_the_work(tmp_path: Path) -> None:
     """Two that begin at once, from both ends: each cell is computed once, and the table is that of one process."""
     # Forked: all libraries are there already
@@ -133,6 +135,7 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
     assert rows(tmp_path / 'shared') == rows(tmp_path / 'alone')
 
 
+@pytest.mark.slow
 def test_a_real_network_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     found = run(tmp_path, 'ratio', '--fast', '--seeds', '0', '--steps', '1')
@@ -145,7 +148,7 @@ def test_oscd_is_scored_on_whole_cities_beside_the_paper(tmp_path: Path) -> None
     data = open_data(spec, tmp_path / 'oscd')
     checkpoint = write_toy_generator(tmp_path / 'checkpoint', data, 0)
     options = ['--root', str(tmp_path / 'oscd'), '--checkpoint', str(checkpoint), '--model', 'linear', '--lr', '0.1']
-    options += ['--steps', '2', '--device', 'cpu', '--sampling-steps', '3']
+    options += ['--steps', '2', '--device', 'cpu', '--sampling-steps', '3', '--classes', 'train']
     found = run(tmp_path / 'out', 'augmentation', *options, '--seeds', '0', '1')
     assert found['test'] == ['brasilia', 'dubai']
     first = found['tables'][grid._MEANS][0]
@@ -155,7 +158,7 @@ def test_oscd_is_scored_on_whole_cities_beside_the_paper(tmp_path: Path) -> None
     held = found['tables'][grid._BARS]
     assert [row['verdict'] for row in held] == ['not measured'] * 3
     assert held[1]['measured'] == found['tables'][grid._GAINS][1]['mIoU']
-    assert found['notes'][1] == 'Pairs of --checkpoint are sampled with steps 3.'
+    assert found['notes'][1] == 'Pairs of --checkpoint are sampled with steps 3, classes train.'
     assert '**Reduced form**: 2 steps of linear.' in found['notes'][2]
     cells = [json.loads(path.read_text()) for path in (tmp_path / 'out' / 'cells').glob('*.json')]
     assert all(torch.tensor(cell['labelled']).sum() == 2 * 96 * 112 for cell in cells)

@@ -123,6 +123,7 @@ with torch.device('meta'):
 """
 
 
+@pytest.mark.slow
 def test_cells_are_the_same_without_torchgeo(site: Path, tmp_path: Path) -> None:
     """So that a cell that was computed in one way is found by the other."""
     checkpoint = write_toy_generator(tmp_path / 'checkpoint', open_data(CHANGE, site / 'oscd'), 0)

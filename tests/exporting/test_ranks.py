@@ -154,6 +154,7 @@ def every_format(folder: Path) -> list[Writing]:
     return exports
 
 
+@pytest.mark.slow
 def test_two_machines_fill_one_folder(
     tiny_segmentation_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 import quality
 from quality_table import unet
 
-from tests.conftest import tiny_pipeline, tiny_spec
+from tests.conftest import slow_but, tiny_pipeline, tiny_spec
 from tests.data.oscd.data import write_oscd
 from torchgeo_specdm.datamodules import OSCDLandCoverDataModule, OSCDPatchesDataModule
 from torchgeo_specdm.datasets import SpecDMSynthetic
@@ -37,7 +37,7 @@ SMALL = [
 ]
 
 
-@pytest.fixture(params=list(TASKS))
+@pytest.fixture(params=slow_but(['segmentation'], TASKS))
 def task(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Data, and a generator that can be asked for everything."""
     write_oscd(tmp_path / 'oscd', test_cities=('dubai',), height=96, width=112)

@@ -9,6 +9,7 @@ import torch
 import yaml
 from scipy.io import savemat
 
+from tests.conftest import slow_but
 from tests.data.torchgeo.data import (
     write_chabud,
     write_landslides,
@@ -119,7 +120,7 @@ CLASSES = [loveda, levircd, levircdplus, chabud, three_keys]
 CHANGE = [levircd, levircdplus, chabud, three_keys, triples]
 
 
-@pytest.mark.parametrize('dataset', FOLDERS + SCENES + CLASSES)
+@pytest.mark.parametrize('dataset', slow_but([folder, valley, levircd, triples], FOLDERS + SCENES + CLASSES))
 def test_what_it_writes_trains(dataset: Any) -> None:
     config = yaml.safe_load(init(*dataset()))
     small = shrunk(config)

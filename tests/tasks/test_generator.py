@@ -286,6 +286,8 @@ def test_everything_the_denoiser_can_be_told(tmp_path: Path) -> None:
     pipeline = SpecDMPipeline.from_pretrained(folder)
     assert pipeline.shares is not None
     assert pipeline.shares.shape == (2, 21)
+    assert pipeline.share_rows is not None
+    torch.testing.assert_close(pipeline.share_rows.sum(1), torch.ones(len(pipeline.share_rows)))
     shares = torch.tensor([[torch.nan, 0.5]])
     free, asked = pipeline.sample([3], steps=2), pipeline.sample([3], steps=2, shares=shares)
     assert not torch.equal(free['image'], asked['image'])

@@ -121,6 +121,7 @@ def test_a_resumed_run_ends_with_the_same_weights(stage: str, root: Path) -> Non
     assert different(stage, root, [2, 4, 8, 9]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('stops', 'settings'),
     [

@@ -95,9 +95,9 @@ def _fast(args: argparse.Namespace) -> 'Bench':
 def _sampling(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """What the generators' samples are asked for, beside what their checkpoints say."""
     steps = {} if args.sampling_steps is None else {'steps': args.sampling_steps}
-    # A single-stream generator has no sides that could agree
-    agreement = {} if args.agreement is None else {'agreement': args.agreement}
-    return {'checkpoint': {**steps, **agreement}, 'against': steps}
+    # A single-stream generator has no sides that could agree, and need not have been told classes
+    asked = {name: getattr(args, name) for name in ('agreement', 'classes') if getattr(args, name) is not None}
+    return {'checkpoint': {**steps, **asked}, 'against': steps}
 
 
 def _settings(args: argparse.Namespace, defaults: dict[str, Any]) -> 'Settings':

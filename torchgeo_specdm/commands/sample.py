@@ -9,6 +9,8 @@ from torchgeo_specdm.errors import SpecDMError
 
 # The keys of torchgeo_specdm.exporting.FORMATS, which are not imported to print a help
 FORMATS = ('geotiff', 'segmunich', 'oscd', 'npz', 'webdataset')
+# The keys of torchgeo_specdm.datasets.conditions.DRAWN, for the same reason
+DRAWN = ('balanced', 'train')
 
 
 def add_parser(commands: Any) -> None:
@@ -67,10 +69,11 @@ def _add_choice(group: Any) -> None:
     add(
         '--classes',
         nargs='+',
-        metavar='balanced|NAME=SHARE',
-        help='ask for each class equally often, or for shares of pixels by class name (water=0.4)',
+        metavar='balanced|train|NAME=SHARE',
+        help='ask for each class equally often, for classes as frequent as in train samples, or for shares of pixels '
+        'by class name (water=0.4)',
     )
-    add('--guidance', type=float, help='how strongly to prefer pairs of such classes (default: 2.5)')
+    add('--guidance', type=float, help='how strongly to prefer pairs of such classes (default: 2.5; 1 for train)')
     add(
         '--agreement',
         type=float,
@@ -185,13 +188,13 @@ def _classes(values: Sequence[str] | None) -> dict[str, float] | str | None:
     """What ``--classes`` asks for."""
     if not values:
         return None
-    if list(values) == ['balanced']:
-        return 'balanced'
+    if len(values) == 1 and values[0] in DRAWN:
+        return values[0]
     shares = {}
     for value in values:
         name, _, share = value.rpartition('=')
         try:
             shares[name] = float(share)
         except ValueError as error:
-            raise SpecDMError(f"--classes takes 'balanced' or NAME=SHARE (water=0.4), not {value!r}") from error
+            raise SpecDMError(f'--classes takes {", ".join(DRAWN)} or NAME=SHARE (water=0.4), not {value!r}') from error
     return shares

@@ -45,7 +45,7 @@ class MixedDataModule(WrappingDataModule):
         sample_batch_size: Samples generated together; see :class:`SpecDMSynthetic`.
         device: Where to generate; see :class:`SpecDMSynthetic`.
         keep: ``aligned``, or the folder of a filter; see :class:`SpecDMSynthetic`.
-        classes: Shares of pixels by class name, or ``balanced``; see :class:`SpecDMSynthetic`.
+        classes: Shares of pixels by class name, ``balanced`` or ``train``; see :class:`SpecDMSynthetic`.
         guidance: How strongly to pull towards them.
         agreement: How strongly to pull images and masks towards those that go together.
         precision: ``32-true`` or ``bf16-mixed``, of the generator; see :class:`SpecDMSynthetic`.

@@ -18,14 +18,20 @@ from torchgeo_specdm.errors import SpecDMError
 from torchgeo_specdm.pipeline import SpecDMPipeline
 from torchgeo_specdm.spec import DatasetSpec, find_spec
 
-# The purpose of the draws of balanced classes; the pipeline has those of 0, 1 and 3
+# The purpose of the draws of classes; the pipeline has those of 0, 1 and 3
 _CLASS_DRAW = 2
 # Given samples whose bytes tell one dataset from another: all of most, as reading them takes less time than generating
 _PROBES = 1024
 
 
 class Condition:
-    """A request that depends on the index of a sample alone."""
+    """A request that depends on the index of a sample alone.
+
+    Attributes:
+        guidance: Towards it, where the user names none; None for the pipeline's.
+    """
+
+    guidance: float | None = None
 
     def identity(self) -> dict[str, Any]:
         """JSON values that tell this condition from any other: blocks in a cache are found by them."""
@@ -98,6 +104,39 @@ class BalancedClasses(Condition):
         return asked
 
 
+class TrainClasses(Condition):
+    """The shares of all classes as in a train sample.
+
+    The rows that the checkpoint keeps are gone through round by round, in an order drawn for each: where a few samples
+    hold most of a class, independent draws of hundreds would miss its frequency by a quarter. A class that none of them
+    holds is free.
+    """
+
+    # To prefer pairs that are typical of their shares would make them more alike than train samples are
+    guidance = 1.0
+
+    def identity(self) -> dict[str, Any]:
+        """Its name."""
+        return {'classes': 'train'}
+
+    def arguments(self, indices: Sequence[int], pipeline: SpecDMPipeline, seed: int) -> dict[str, Any]:
+        """One row of shares for each sample.
+
+        Raises:
+            SpecDMError: The checkpoint does not know the class shares of its train samples.
+        """
+        rows = pipeline.share_rows
+        if rows is None or not len(rows):
+            raise SpecDMError('this generator does not know the class shares of its train samples')
+        known = torch.where(rows.amax(0) > 0, rows, torch.nan)
+        return {'shares': torch.stack([known[self._row(i, len(rows), seed)] for i in indices])}
+
+    @staticmethod
+    def _row(index: int, rows: int, seed: int) -> Tensor:
+        turn, place = divmod(index, rows)
+        return torch.randperm(rows, generator=index_generator(seed, turn, _CLASS_DRAW))[place]
+
+
 class GivenStreams(Condition):
     """Some streams of each sample are those of a real sample: sample i takes them from number i modulo the length.
 
@@ -162,6 +201,10 @@ class Agreement(Condition):
         return {'agreement': self.scale}
 
 
+# Requests that are another for each sample, by the name that `classes` takes
+DRAWN: dict[str, type[Condition]] = {'balanced': BalancedClasses, 'train': TrainClasses}
+
+
 def make_conditions(
     checkpoint: Path,
     described: Description,
@@ -178,11 +221,16 @@ def make_conditions(
     known, spec = known_conditions(checkpoint, described), described.spec
     conditions: list[Condition] = []
     if classes is not None:
+        if isinstance(classes, str) and classes not in DRAWN:
+            raise SpecDMError(f'classes is {classes!r}; it must be {" or ".join(DRAWN)}, or shares by class name')
         if 'shares' not in known:
             raise SpecDMError(f'{checkpoint} was trained without class shares: fit it with class_control: true')
-        if isinstance(classes, str) and classes != 'balanced':
-            raise SpecDMError(f"classes is {classes!r}; it must be 'balanced' or shares by class name")
-        conditions.append(BalancedClasses() if isinstance(classes, str) else ClassShares(classes, spec))
+        if classes == 'train' and not described.share_rows:
+            raise SpecDMError(
+                f"{checkpoint} keeps no class shares of train samples, which classes='train' needs: it was trained by "
+                'an earlier release, or on no labels; train its denoiser again, with specdm fit --restart'
+            )
+        conditions.append(DRAWN[classes]() if isinstance(classes, str) else ClassShares(classes, spec))
     if given is not None:
         if wrong := [name for name in given_streams if name not in known]:
             streams = ', '.join(sorted(known - {'shares', 'agreement'})) or 'nothing'

@@ -41,10 +41,11 @@ class Declared:
     name: str = ''
     unit: str = ''
     scale: float = 1.0
-    bands: Sequence[float | str] | None = None
+    bands: tuple[float | str, ...] | Sequence[float | str] | None = None
     exclude: Sequence[tuple[float, float]] = ()
-    band_names: Sequence[str] | None = None
-    wavelengths: Sequence[float] | None = None
+    # Tuples too: of a sequence, jsonargparse copies all to check one element, which takes seconds for hundreds of bands
+    band_names: tuple[str, ...] | Sequence[str] | None = None
+    wavelengths: tuple[float, ...] | Sequence[float] | None = None
     ignore: Sequence[int] = ()
     dtype: str = ''
     gsd: float | None = None

@@ -144,7 +144,7 @@ def decide(
         steps=steps,
         solver=solver,
         conditions=[condition.identity() for condition in conditions],
-        guidance=(GUIDANCE if guidance is None else float(guidance)) if conditions else None,
+        guidance=_guidance(conditions, guidance),
         block_size=batch_size or _BATCH_SIZE.get(device.type, _BATCH_SIZE['cpu']),
         rounding=rounding,
         device=device_model(device),
@@ -153,3 +153,10 @@ def decide(
         libraries={name: version(name) for name in ('torch', 'diffusers')},
         fresh=fresh,
     )
+
+
+def _guidance(conditions: Sequence[Condition], told: float | None) -> float | None:
+    if not conditions:
+        return None
+    named = (told, *(condition.guidance for condition in conditions), GUIDANCE)
+    return float(next(value for value in named if value is not None))

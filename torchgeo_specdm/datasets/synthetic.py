@@ -59,9 +59,11 @@ class SpecDMSynthetic(BlockDataset):
             pixels get the ignore index of the dataset, where it has one. By default, all samples are served.
         candidates: Batches of samples that are generated for one of accepted samples, at most; see
             :mod:`torchgeo_specdm.datasets.filtered`.
-        classes: Share of pixels by class name (``{'water': 0.4}``; others are free), or ``balanced``, which asks for
-            each class equally often. Needs a generator with class control.
-        guidance: How strongly to prefer pairs of such shares; 1 does not. By default the pipeline's.
+        classes: Share of pixels by class name (``{'water': 0.4}``; others are free); or ``balanced``, which asks for
+            each class equally often; or ``train``, which asks each sample for the shares of a train sample, so that
+            classes are as frequent as there. Needs a generator with class control.
+        guidance: How strongly to prefer pairs of such shares; 1 does not. By default the pipeline's, and 1 for
+            ``train``.
         given: Real samples of which ``given_streams`` are kept while the rest is generated, sample i from number i
             modulo their number: ``given=real`` dresses real masks in new images.
         given_streams: ``mask``, ``image`` or, where each date is a stream, ``image1`` and ``image2``.

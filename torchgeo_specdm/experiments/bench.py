@@ -156,7 +156,8 @@ class Bench:
         depends: dict[str, Any] = {'real': reals, 'pairs': fingerprint(real, range(reals)) if reals else ''}
         if not count:
             return real, depends
-        synthetic = self.synthetic(arm.generator, count, keep=arm.keep, classes=arm.classes)
+        classes: dict[str, Any] = {} if arm.classes is None else {'classes': arm.classes}
+        synthetic = self.synthetic(arm.generator, count, keep=arm.keep, **classes)
         synthetic.materialize()
         depends |= {'synthetic': count, 'generated': synthetic.settings.key}
         if not reals:

@@ -229,7 +229,7 @@ def _notes(experiment: DownstreamExperiment, grid: Grid, seeds: Sequence[int]) -
         f'rate: {rates}.'
     ]
     for generator in sorted({arm.generator for arm in experiment.arms.values() if arm.ratio}):
-        asked = ', '.join(f'{name} {value:g}' for name, value in grid.bench.sampling.get(generator, {}).items())
+        asked = ', '.join(f'{name} {value}' for name, value in grid.bench.sampling.get(generator, {}).items())
         notes.append(f'Pairs of --{generator} are sampled with {asked or "the settings of the checkpoint"}.')
     full = MODELS[data.spec.task]
     if data.protocol and (settings.steps < STEPS or not set(settings.models) <= set(full)):

@@ -23,7 +23,7 @@ FAST: dict[str, Any] = {
     'samples': 24,
 }
 # What --fast has of its own, whatever a file says of the experiment in full
-OWN = ('root', 'checkpoint', 'against', 'sampling_steps', 'agreement')
+OWN = ('root', 'checkpoint', 'against', 'sampling_steps', 'agreement', 'classes')
 _OF_FULL = (*OWN, 'val_cities', *FULL)
 # Of both; what has no value follows from the data
 _DEFAULTS: dict[str, Any] = {
@@ -68,6 +68,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add('--sampling-steps', type=int, metavar='N', help="of the solver, for each pair (default: the checkpoint's)")
     add('--agreement', type=float, help="of the pairs of --checkpoint, as of 'specdm sample' (default: 1, none)")
+    add(
+        '--classes',
+        choices=('balanced', 'train'),
+        help="of the same pairs, as of 'specdm sample' (default: none asked)",
+    )
     add('--samples', type=int, metavar='N', help=f'that are compared with real ones (default: {FULL["samples"]})')
     add('--device', help='cpu, cuda or cuda:N (default: a GPU where there is one)')
     add('--fast', action='store_true', help='run in small on random scenes: shows that it runs, needs nothing')

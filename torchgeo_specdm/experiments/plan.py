@@ -29,7 +29,7 @@ class Arm:
         ratio: Synthetic pairs for each real one of the protocol, whatever ``real`` is.
         generator: Which checkpoint they come from: ``checkpoint`` or ``against``, after the options that name it.
         keep: The filter of the synthetic pairs, as of ``SpecDMSynthetic``.
-        classes: Which classes they are asked for, as of ``SpecDMSynthetic``.
+        classes: Which classes they are asked for, as of ``SpecDMSynthetic``; None for what the options say.
         augment: Whether all pairs, synthetic ones too, are shown in random ones of the eight orientations of a square.
         steps: Share of the optimiser steps. Anything but 1 is no fair comparison, and there to show just that.
     """

@@ -4,6 +4,7 @@ It shows that an experiment runs from its first to its last step, and nothing el
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -16,7 +17,7 @@ from torchgeo_specdm.alignment.judge import Judge
 from torchgeo_specdm.checkpoint import FILTER
 from torchgeo_specdm.datasets.patches import patch_origins
 from torchgeo_specdm.experiments.data import Data, Scenes
-from torchgeo_specdm.functional.shares import share_quantiles
+from torchgeo_specdm.functional.shares import share_quantiles, share_rows
 from torchgeo_specdm.functional.statistics import band_statistics
 from torchgeo_specdm.models import JointDenoiser, TwoStreamAutoencoder
 from torchgeo_specdm.pipeline import SpecDMPipeline
@@ -103,8 +104,8 @@ def _write(folder: Path, data: Data, seed: int) -> None:
     judge.set_scaling(data.mean, data.std)
     masks = torch.stack([data.pool[index]['mask'] for index in range(len(data.pool))]).flatten(1)
     shares = torch.stack([(masks == label).double().mean(1) for label in range(spec.num_classes)], 1).float()
-    quantiles = share_quantiles(shares)
-    pipeline = SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(5), torch.ones(5), shares=quantiles)
+    known: dict[str, Any] = {'shares': share_quantiles(shares), 'share_rows': share_rows(shares)}
+    pipeline = SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(5), torch.ones(5), **known)
     pipeline.save_pretrained(folder)
     PairFilter.calibrate(judge, data.pool, data.held_out, spec).save(folder / FILTER)
 

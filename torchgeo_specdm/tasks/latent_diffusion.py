@@ -16,7 +16,7 @@ from torchgeo_specdm.description import read_description
 from torchgeo_specdm.diffusion import Clocks, LogitNormalClocks, NoiseSchedule, denoising_loss
 from torchgeo_specdm.diffusion.schedule import Prediction
 from torchgeo_specdm.errors import SpecDMError
-from torchgeo_specdm.functional.shares import share_quantiles
+from torchgeo_specdm.functional.shares import share_quantiles, share_rows
 from torchgeo_specdm.models import JointDenoiser
 from torchgeo_specdm.parts import load_autoencoder, load_denoiser
 from torchgeo_specdm.pipeline import SpecDMPipeline
@@ -258,7 +258,7 @@ class LatentDiffusionTask(GeneratorTask):
             data.latent_mean,
             data.latent_std,
             self.schedule,
-            shares=share_quantiles(data.class_shares) if self.hparams['class_control'] else None,
+            **self._known_shares(),
             absent=self.hparams['together'] < 1 and self.hparams['absent'] > 0,
             training={
                 'steps': self.global_step,
@@ -267,6 +267,13 @@ class LatentDiffusionTask(GeneratorTask):
                 **({'pretrained': self.started_from} if self.started_from else {}),
             },
         )
+
+    def _known_shares(self) -> dict[str, Any]:
+        """Class shares of the train samples, of a denoiser that was told any."""
+        if not self.hparams['class_control']:
+            return {}
+        shares = self.latents.class_shares
+        return {'shares': share_quantiles(shares), 'share_rows': share_rows(shares)}
 
     def _write_output(self) -> None:
         self.write_once(

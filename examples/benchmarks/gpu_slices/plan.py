@@ -33,7 +33,8 @@ class Job:
         of: The training whose checkpoint is sampled; of ``seeds``, an arm.
         against: Another one, of an experiment or of ``seeds`` that compares two.
         count: Samples that are generated.
-        sampling: Arguments of :meth:`SpecDMPipeline.sample`; 20 steps by default.
+        sampling: Arguments of :meth:`SpecDMPipeline.sample`, of an experiment those of ``SpecDMSynthetic``; 20 steps by
+            default.
         steps: Optimiser steps of each cell of an experiment.
         ship: Whether the checkpoint is brought back.
     """
@@ -91,6 +92,8 @@ CELL_STEPS = 1500
 FEW_STEPS = (20, 10, 4, 1)
 ANCESTRAL = 1000
 AGREED = {'steps': 10, 'agreement': 2.25}
+# Of the pairs that detectors learn from, as in experiment-oscd.yaml
+_FOR_TASKS = AGREED | {'classes': 'train'}
 # With the checkpoints that ship, whose autoencoders they take over: all the time is the denoiser's
 _GENERATORS = {'oscd-landcover': 'oscd-landcover', 'oscd': 'oscd-change'}
 
@@ -101,7 +104,7 @@ PLAN: tuple[Job, ...] = (
     ),
     *(Job(f'{name}-samples', 'samples', name, of=name, count=2000) for name in _GENERATORS),
     *(Job(f'{name}-agreed', 'samples', name, of=name, count=2000, sampling=AGREED) for name in _GENERATORS),
-    Job('augmentation', 'experiment', 'oscd', of='oscd', steps=CELL_STEPS, sampling=AGREED),
+    Job('augmentation', 'experiment', 'oscd', of='oscd', steps=CELL_STEPS, sampling=_FOR_TASKS),
     *(
         Job(
             f'{arm}-{seed}',
@@ -120,7 +123,7 @@ PLAN: tuple[Job, ...] = (
     Job('train-speed', 'train-speed', 'oscd-landcover', of='oscd-landcover'),
     Job('sample-speed', 'sample-speed', 'oscd-landcover', of='oscd-landcover'),
     Job('oscd-ldm', 'train', 'oscd', minutes=4, changes=_LDM, count=1000, ship=True),
-    Job('against-ldm', 'experiment', 'oscd', of='oscd', against='oscd-ldm', steps=CELL_STEPS, sampling=AGREED),
+    Job('against-ldm', 'experiment', 'oscd', of='oscd', against='oscd-ldm', steps=CELL_STEPS, sampling=_FOR_TASKS),
 )
 
 

@@ -16,7 +16,7 @@ from torchgeo_specdm.pipeline import SpecDMPipeline
 SHARES = (0.1, 0.4, 0.7)
 
 
-def share_rows(table: Table, count: int, guidance: float | None = None) -> list[Row]:
+def request_rows(table: Table, count: int, guidance: float | None = None) -> list[Row]:
     """Requested against obtained shares of pixels, each class on its own; of change, its share alone.
 
     Args:

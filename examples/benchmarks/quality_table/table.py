@@ -79,7 +79,11 @@ class Table:
         self, checkpoint: Path, count: int, observers: Sequence[Observer], given: Any = None, **sampling: Any
     ) -> Side:
         """What observers see of a generator's samples, kept in parts."""
-        sampling = {**self.sampling, **sampling}
+        own = self.sampling
+        if given is not None or checkpoint != self.checkpoint:
+            # Shares of other samples contradict what is given, and a baseline need not know any
+            own = {name: value for name, value in own.items() if name != 'classes'}
+        sampling = {**own, **sampling}
         dataset = SpecDMSynthetic(checkpoint, count, device=self.device, given=given, **sampling, cache=None)
         self.spec.require_match(dataset.spec, 'the real data', str(checkpoint))
         depends = {'weights': folder_hash(checkpoint), **sampling}
