@@ -76,7 +76,8 @@ def oscd(tmp_path: Path) -> Path:
     autoencoder.set_scaling(torch.tensor(1500.0), torch.tensor(500.0))
     denoiser = JointDenoiser(5, spec.patch_size // 4, widths=(32, 32), depth=1, clocks=3, num_classes=2)
     shares = torch.linspace(0, 1, 5).repeat(2, 1)
-    pipeline = SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(5), torch.ones(5), shares=shares)
+    known: dict[str, Any] = {'shares': shares, 'share_rows': torch.eye(2)}
+    pipeline = SpecDMPipeline(spec, autoencoder, denoiser, torch.zeros(5), torch.ones(5), **known)
     pipeline.save_pretrained(tmp_path / 'runs' / 'oscd' / 'checkpoint')
     return tmp_path / 'data' / 'oscd'
 
