@@ -22,6 +22,10 @@ from torchgeo_specdm.spec import DatasetSpec
 torch.set_num_threads(1)
 os.environ['OMP_NUM_THREADS'] = '1'
 
+# The first gradient starts a thread for each device, of which torch.compile and test_devices make PyTorch see one that
+# is not there; with such threads, no forked child could compute a gradient
+torch.ones((), requires_grad=True).backward()  # type: ignore[no-untyped-call]
+
 
 def slow_but(quick: Sequence[Any], among: Iterable[Any]) -> list[Any]:
     """Parameters of a test: those of ``among`` that are not ``quick`` too are marked as slow."""
