@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from unittest import mock
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from torchgeo_specdm.alignment.filter import PairFilter
 from torchgeo_specdm.alignment.judge import Judge
@@ -25,6 +27,11 @@ os.environ['OMP_NUM_THREADS'] = '1'
 # The first gradient starts a thread for each device, of which torch.compile and test_devices make PyTorch see one that
 # is not there; with such threads, no forked child could compute a gradient
 torch.ones((), requires_grad=True).backward()  # type: ignore[no-untyped-call]
+
+# Children that tests fork share the lock of progress bars, and one that is killed while it holds it would stop all
+# others; so each has a lock of its own, and no thread takes it that a fork would leave behind
+tqdm.set_lock(threading.RLock())
+tqdm.monitor_interval = 0
 
 
 def slow_but(quick: Sequence[Any], among: Iterable[Any]) -> list[Any]:

@@ -96,7 +96,9 @@ def solve(
     z: Tensor = torch.stack(noise).to(device)
     z = z * scheduler.init_noise_sigma
     draws = {'generator': list(generators)} if solver in _STOCHASTIC else {}
-    for t in tqdm(scheduler.timesteps, desc='sampling', disable=not progress, leave=False):
+    times = scheduler.timesteps
+    # A bar that is not shown would take the lock of all bars too, which processes share: one that is killed keeps it
+    for t in tqdm(times, desc='sampling', leave=False) if progress else times:
         prediction = denoiser(scheduler.scale_model_input(z, t), t.expand(len(z)))
         z = scheduler.step(prediction, t, z, **draws).prev_sample
     return z
