@@ -253,8 +253,8 @@ class SpecDMPipeline:
             streams=self.autoencoder.streams,
             latents=Latents(tuple(self.latent_mean.tolist()), tuple(self.latent_std.tolist())),
             solver=self.solver_defaults,
-            class_shares=None if self.shares is None else tuple(map(tuple, self.shares.tolist())),
-            share_rows=None if self.share_rows is None else tuple(map(tuple, self.share_rows.tolist())),
+            class_shares=_rows(self.shares),
+            share_rows=_rows(self.share_rows),
             absent=self.absent,
             training={'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])} | self.training,
             licence=self.spec.licence,
@@ -303,3 +303,7 @@ class SpecDMPipeline:
             CheckpointError: As for :meth:`from_pretrained`.
         """
         return read_description(checkpoint).spec
+
+
+def _rows(values: Tensor | None) -> tuple[tuple[float, ...], ...] | None:
+    return None if values is None else tuple(map(tuple, values.tolist()))

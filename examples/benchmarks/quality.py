@@ -31,10 +31,11 @@ from quality_table.labelling import label_rows
 from quality_table.pairs import pair_rows, roughness_row, step_rows
 from quality_table.rows import HEADER, Report, Row
 from quality_table.seeds import seed_rows
-from quality_table.table import Side, Table
+from quality_table.table import Side, Table, asked
 
 from torchgeo_specdm.alignment.copies import COPY_RATIO
 from torchgeo_specdm.checkpoint import folder_hash
+from torchgeo_specdm.datasets.conditions import DRAWN
 from torchgeo_specdm.evaluation.cache import Cache
 from torchgeo_specdm.evaluation.copying import share
 from torchgeo_specdm.evaluation.real_data import open_real
@@ -123,7 +124,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     add(
         '--agreement', type=float, default=1.0, help='of images and masks; another value takes three evaluations a step'
     )
-    add('--classes', choices=('balanced', 'train'), help='which classes samples are asked for; by default none')
+    add('--classes', choices=tuple(DRAWN), help='which classes samples are asked for; by default none')
     add('--reference-steps', type=int, default=1000, help='of ancestral sampling')
     add('--reference-n', type=int, default=500, help='samples at each number of steps; 0: none')
     add('--conditions-n', type=int, default=50, help='samples of each class and requested share; 0: none')
@@ -162,9 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args, overrides = parse(arguments)
     spec = SpecDMPipeline.read_spec(args.checkpoint)
     real = open_real(datamodule(args, overrides, spec), spec)
-    # What is not asked for is left out, so that rows of earlier runs are found again
-    sampling: dict[str, Any] = {'steps': args.steps} | ({} if args.agreement == 1 else {'agreement': args.agreement})
-    sampling |= {} if args.classes is None else {'classes': args.classes}
+    sampling = asked(args.steps, args.agreement, args.classes)
     table = Table(args.checkpoint, real, args.n, Cache(args.out.with_suffix('.parts')), args.device, sampling)
     command = shlex.join(['python', 'examples/benchmarks/quality.py', *(arguments or sys.argv[1:])])
     report = Report(args.out, {'checkpoint': folder_hash(args.checkpoint), 'command': command})

@@ -9,10 +9,9 @@ is observed is kept in --out.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from quality_table.pairs import pair_rows
-from quality_table.table import Table
+from quality_table.table import Table, asked
 
 from torchgeo_specdm.evaluation.cache import Cache
 from torchgeo_specdm.evaluation.data import read_datamodule
@@ -46,17 +45,15 @@ def main() -> None:
     header = ['steps', 'agreement', 'classes', 'evaluations']
     for number, setting in enumerate(args.settings):
         words = setting.split(':')
-        steps, agreement, classes = int(words[0]), float(words[1]), words[2:]
-        sampling: dict[str, Any] = {'steps': steps} | ({} if agreement == 1 else {'agreement': agreement})
-        sampling |= {'classes': classes[0]} if classes else {}
-        made = table.generate(args.checkpoint, args.n, table.observers, **sampling)
+        steps, agreement, classes = int(words[0]), float(words[1]), words[2] if len(words) > 2 else None
+        made = table.generate(args.checkpoint, args.n, table.observers, **asked(steps, agreement, classes))
         rows = [row for row in pair_rows(made, table.real) if row.figure.startswith(FIGURES) and row.samples]
         if number == 0:
             print(f'| {" | ".join([*header, *(f"{row.figure} {row.extractor}".strip() for row in rows)])} |')
             print('|---' * (len(header) + len(rows)) + '|', flush=True)
         # Requests but those for train shares are guided, which takes each evaluation twice
-        evaluations = steps * (1 if agreement == 1 else 3) * (2 if classes == ['balanced'] else 1)
-        cells = [str(steps), f'{agreement:g}', *(classes or ['']), str(evaluations), *(str(row.value) for row in rows)]
+        evaluations = steps * (1 if agreement == 1 else 3) * (2 if classes == 'balanced' else 1)
+        cells = [str(steps), f'{agreement:g}', classes or '', str(evaluations), *(str(row.value) for row in rows)]
         print(f'| {" | ".join(cells)} |', flush=True)
 
 

@@ -1,5 +1,6 @@
 """Requests: class shares and given streams, what of them is deterministic and what is refused."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torchgeo_specdm.datasets import SpecDMSynthetic
 from torchgeo_specdm.datasets.conditions import DRAWN, BalancedClasses, TrainClasses
 from torchgeo_specdm.datasets.exported import ExportedPairs
 from torchgeo_specdm.errors import SpecDMError, SpecMismatchError
+from torchgeo_specdm.experiments.options import add_options
 from torchgeo_specdm.functional.shares import share_quantiles, share_rows
 from torchgeo_specdm.pipeline import GUIDANCE, SpecDMPipeline
 
@@ -166,6 +168,10 @@ def test_an_old_checkpoint_says_that_it_does_not_know_its_train_shares(tmp_path:
 
 def test_the_command_line_takes_what_the_dataset_takes() -> None:
     assert tuple(DRAWN) == command.DRAWN
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    choices = next(action.choices for action in parser._actions if action.dest == 'classes')
+    assert choices == tuple(DRAWN)
 
 
 def test_shares_by_name_reach_the_sampler(checkpoint: Path) -> None:

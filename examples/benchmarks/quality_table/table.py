@@ -24,6 +24,12 @@ _BATCH = 32
 Side = Mapping[str, Rows]
 
 
+def asked(steps: int, agreement: float = 1.0, classes: str | None = None) -> dict[str, Any]:
+    """Arguments of :class:`SpecDMSynthetic`. What is not asked for is left out, so that kept rows are found again."""
+    optional = {'agreement': None if agreement == 1 else agreement, 'classes': classes}
+    return {'steps': steps} | {name: value for name, value in optional.items() if value is not None}
+
+
 @dataclass(frozen=True)
 class RealSides:
     """What was seen of real samples."""
@@ -56,7 +62,7 @@ class Table:
         sampling: Mapping[str, Any] | None = None,
     ) -> None:
         self.checkpoint, self.data, self.count, self.cache = checkpoint, real, count, cache
-        self.device, self.sampling = device, sampling or {'steps': 20}
+        self.device, self.sampling = device, sampling or asked(20)
         spec = self.spec = real.spec
         self.features = image_observers(spec, resolve_device(device))
         self.observers = pair_observers(real.train, spec, count, self.features)
